@@ -1,0 +1,34 @@
+"""The errors that a user sees as one line. What belongs here: error types only, no handling.
+
+An entry point prints ``str(error)`` on stderr and ends with ``error.exit_code`` (0 done, 1 failed, 2 wrong use
+or bad input). Anything that is not a ``PlatformError`` is a defect and keeps its traceback.
+"""
+
+
+class PlatformError(Exception):
+    """Work that could not be done; ``what`` says what is wrong and where, ``todo`` what to do about it."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, todo: str = "") -> None:
+        self.what = " ".join(what.split())
+        self.todo = " ".join(todo.split())
+        super().__init__(f"{self.what}. {self.todo}".rstrip() if self.todo else self.what)
+
+
+class InputError(PlatformError):
+    """Wrong use or bad input: nothing was done with it; exit code 2."""
+
+    exit_code = 2
+
+
+class ServiceError(PlatformError):
+    """A service (broker, store) that is absent, refuses, or died."""
+
+
+class LakeError(PlatformError):
+    """A table that cannot be read or written: missing, corrupt, or its disk not writable."""
+
+
+class DataError(PlatformError):
+    """Data that breaks its table contract; it was not committed."""

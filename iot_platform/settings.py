@@ -1,0 +1,85 @@
+"""The one place that reads the environment. Every setting is ``IOT_<NAME>``, from the environment or ``.env``."""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from iot_platform.errors import InputError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Everything a deployment may choose. Paths that are relative count from the project's root."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="IOT_", env_file=PROJECT_ROOT / ".env", extra="ignore", frozen=True
+    )
+
+    home: Path = Field(Path(".iot"), description="all local state: services, lake, marts, logs, Dagster's history")
+    lake: str = Field("", description="root of the Delta tables, a folder or s3://…; default $IOT_HOME/lake")
+    engine: Literal["duckdb", "spark"] = Field("duckdb", description="what runs the transforms")
+    kafka_bootstrap: str = Field(
+        "", description="host:port[,…] of a broker of yours; empty: the local one of `iot services up`"
+    )
+    kafka_options: dict[str, str] = Field(
+        default_factory=dict, description="further librdkafka options as JSON, e.g. security.protocol"
+    )
+    topics_file: Path = Field(PROJECT_ROOT / "iot_platform" / "topics.yaml", description="topics, partitions, retention")
+    first_date: date = Field(date(2010, 1, 1), description="first partition; an older event time is quarantined")
+    max_offsets_per_trigger: int = Field(2_000_000, gt=0, description="Kafka records a micro-batch takes at most")
+    duckdb_memory: str = Field("4GB", description="memory limit of the DuckDB engine")
+    duckdb_threads: int = Field(0, ge=0, description="threads of the DuckDB engine; 0: all cores")
+    spark_memory: str = Field("2g", description="driver memory of local Spark")
+    spark_master: str = Field("local[*]", description="Spark master")
+    detector_lookback_days: int = Field(0, ge=0, le=30, description="days of Silver an anomaly detector looks back")
+
+    @field_validator("home", "topics_file")
+    @classmethod
+    def _from_root(cls, path: Path) -> Path:
+        path = path.expanduser()
+        return path if path.is_absolute() else PROJECT_ROOT / path
+
+    @cached_property
+    def lake_root(self) -> str:
+        """Where the tables lie: ``<lake_root>/<layer>/<table>``; an absolute path or an ``s3://`` address."""
+        if not self.lake:
+            return str(self.home / "lake")
+        if "://" in self.lake:
+            return self.lake.rstrip("/")
+        return str(self._from_root(Path(self.lake)))
+
+    @property
+    def checkpoints(self) -> Path:
+        """Spark's streaming checkpoints, one folder a query and generation."""
+        return self.home / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def marts(self) -> Path:
+        """The DuckDB file that readers open; published by atomic rename."""
+        return self.home / "marts" / "marts.duckdb"
+
+    @property
+    def declared_devices(self) -> Path:
+        """Folder of the CSV files that declare devices (columns as ``registry/devices``)."""
+        return self.home / "registry"
+
+
+def load_settings() -> Settings:
+    """Read the settings now; a wrong value is an ``InputError`` that names the variable."""
+    try:
+        return Settings()  # pyright: ignore[reportCallIssue]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "IOT_" + ".".join(str(part) for part in first["loc"]).upper()
+        raise InputError(f"{name}: {first['msg']}", "Correct it in the environment or in .env") from None
