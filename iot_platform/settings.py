@@ -19,7 +19,7 @@ class Settings(BaseSettings):
     """Everything a deployment may choose. Paths that are relative count from the project's root."""
 
     model_config = SettingsConfigDict(
-        env_prefix="IOT_", env_file=PROJECT_ROOT / ".env", extra="ignore", frozen=True
+        env_prefix="IOT_", env_file=PROJECT_ROOT / ".env", extra="ignore", frozen=True, populate_by_name=True
     )
 
     home: Path = Field(Path(".iot"), description="all local state: services, lake, marts, logs, Dagster's history")
@@ -32,6 +32,16 @@ class Settings(BaseSettings):
         default_factory=dict, description="further librdkafka options as JSON, e.g. security.protocol"
     )
     topics_file: Path = Field(PROJECT_ROOT / "iot_platform" / "topics.yaml", description="topics, partitions, retention")
+    java: Literal["auto", "system", "bundled"] = Field(
+        "auto", description="which Java runs Kafka and Spark; auto: the machine's when it is 17 or newer, else the bundled"
+    )
+    java_home: str = Field("", validation_alias="JAVA_HOME", description="the machine's Java, as other programs know it")
+    jar_cache: Path = Field(
+        Path("~/.cache/iot_platform/jars"), description="fetched jars, shared by all clones and homes of this user"
+    )
+    maven_repository: str = Field(
+        "", description="base address of a Maven repository; default: the mirror in ~/.m2/settings.xml, else the central one"
+    )
     first_date: date = Field(date(2010, 1, 1), description="first partition; an older event time is quarantined")
     max_offsets_per_trigger: int = Field(2_000_000, gt=0, description="Kafka records a micro-batch takes at most")
     duckdb_memory: str = Field("4GB", description="memory limit of the DuckDB engine")
@@ -40,7 +50,7 @@ class Settings(BaseSettings):
     spark_master: str = Field("local[*]", description="Spark master")
     detector_lookback_days: int = Field(0, ge=0, le=30, description="days of Silver an anomaly detector looks back")
 
-    @field_validator("home", "topics_file")
+    @field_validator("home", "topics_file", "jar_cache")
     @classmethod
     def _from_root(cls, path: Path) -> Path:
         path = path.expanduser()
@@ -70,8 +80,8 @@ class Settings(BaseSettings):
         return self.home / "marts" / "marts.duckdb"
 
     @property
-    def declared_devices(self) -> Path:
-        """Folder of the CSV files that declare devices (columns as ``registry/devices``)."""
+    def declarations(self) -> Path:
+        """Folder of the CSV files that declare devices (``devices*.csv``) and metric bounds (``metrics*.csv``)."""
         return self.home / "registry"
 
 
