@@ -1,0 +1,76 @@
+"""A maintainer's command, ``python -m iot_platform.local.lock_jars``: renew ``jars.lock``.
+
+What to run is decided here; what that needs besides is resolved by jgo and written down with hashes, so that nobody
+else ever resolves anything.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from iot_platform.local.jars import CONNECTIONS, LOCK_FILE, Jar, download, repository
+from iot_platform.settings import Settings, load_settings
+
+KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
+# Kafka's server logs through slf4j 1.7, which is silent without a backend: a broker that fails could not say why.
+KAFKA_LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:{log4j}"
+# Spark's own jars come with pyspark. These are what it lacks for Kafka and Delta, each at the version that works with
+# the others; nothing else that they would resolve to is needed. antlr is what Delta's SQL grammar was built with.
+SPARK = (
+    "org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0",
+    "org.apache.spark:spark-token-provider-kafka-0-10_2.13:4.0.0",
+    "org.apache.kafka:kafka-clients:3.9.2",
+    "org.apache.commons:commons-pool2:2.13.1",
+    "io.delta:delta-spark_4.2_2.13:4.4.0",
+    "io.delta:delta-storage:4.4.0",
+    "org.antlr:antlr4-runtime:4.13.1",
+)
+HEADER = """\
+# Maven coordinates and sha256 of every jar that is fetched. Written by `python -m iot_platform.local.lock_jars`.
+"""
+
+
+def resolve_kafka(base: str) -> list[str]:
+    """Coordinates of the Kafka server, everything that it needs at run time, and a logging backend."""
+    import jgo
+
+    artifacts = jgo.resolve(KAFKA, repositories={"central": base})
+    found = [f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}" for artifact in artifacts]
+    log4j = next(name.split(":")[2] for name in found if name.split(":")[1] == "log4j-core")
+    return [*found, KAFKA_LOGGING.format(log4j=log4j)]
+
+
+def hashed(coordinates: Iterable[str], base: str) -> list[Jar]:
+    """The jars with the hashes of what the repository serves now."""
+
+    def one(name: str) -> Jar:
+        with tempfile.TemporaryDirectory() as folder:
+            return Jar(name, download(f"{base}/{Jar(name, '').path}", Path(folder) / "jar"))
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        return sorted(pool.map(one, dict.fromkeys(coordinates)))
+
+
+def lock_text(groups: dict[str, list[Jar]]) -> str:
+    """The lock file's text: one section a group, one line a jar, in order."""
+    sections = [
+        "\n".join([f"[{group}]", *(f"{jar.coordinates} sha256:{jar.sha256}" for jar in jars)])
+        for group, jars in groups.items()
+    ]
+    return HEADER + "\n" + "\n\n".join(sections) + "\n"
+
+
+def renew(settings: Settings, path: Path = LOCK_FILE) -> int:
+    """Resolve, hash, write; the number of jars locked."""
+    base = repository(settings)
+    groups = {"kafka": hashed(resolve_kafka(base), base), "spark": hashed(SPARK, base)}
+    path.write_text(lock_text(groups), encoding="utf-8")
+    return sum(len(jars) for jars in groups.values())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{renew(load_settings())} jars locked in {LOCK_FILE}\n")
