@@ -1,0 +1,1 @@
+"""Engines: what runs the transforms (DuckDB, Spark) behind one protocol, and the Spark session that ingestion shares."""
