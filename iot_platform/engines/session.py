@@ -23,8 +23,8 @@ LOG_CONFIGURATION = Path(__file__).with_name("log4j2.properties")
 def build_spark(settings: Settings, app_name: str = "iot", extra: Mapping[str, str] | None = None) -> SparkSession:
     """The Spark session of this process, with Delta and Kafka, in UTC; started when there is none yet.
 
-    ``extra`` adds or overrides options. Spark's log goes to ``$IOT_HOME/logs/spark/<app_name>.log``. A process has one JVM: of a
-    second call only the SQL options take effect. Raises ``ServiceError`` when Spark does not start.
+    ``extra`` adds or overrides options. Spark's log goes to ``$IOT_HOME/logs/spark/<app_name>.log``. A process has
+    one JVM: of a second call only the SQL options take effect. Raises ``ServiceError`` when Spark does not start.
     """
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
