@@ -1,0 +1,62 @@
+"""Runs one command for an owner and ends it when the owner ends, however that happens. A script of its own.
+
+``python supervisor.py COMMAND…``: the owner holds the other end of this process's stdin and is its parent. The pid of
+the command is the first line on stdout. When stdin closes or the parent changes (a kill -9 leaves no time for more), the
+command is asked to end, and made to end after ``PATIENCE_SECONDS``. Only the standard library: it starts in no time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+PATIENCE_SECONDS = 15
+LOOK_SECONDS = 0.25
+PR_SET_PDEATHSIG = 1
+
+
+def follow_parent() -> Callable[[], None] | None:
+    """What the child runs before its command, so that it dies with this process even by kill -9; Linux only."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def owner_is_gone(owner: int) -> bool:
+    """Wait a moment for the owner's end of stdin to close; also true once the owner is no longer the parent."""
+    readable, _, _ = select.select([sys.stdin], [], [], LOOK_SECONDS)
+    return (bool(readable) and not os.read(sys.stdin.fileno(), 1)) or os.getppid() != owner
+
+
+def main(command: list[str]) -> int:
+    """Start the command, follow it and the owner; the command's exit code."""
+    owner = os.getppid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's to handle
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        preexec_fn=follow_parent(),  # noqa: PLW1509 - this process has one thread
+    )
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    sys.stdout.write(f"{child.pid}\n")
+    sys.stdout.flush()
+    while child.poll() is None and not owner_is_gone(owner):
+        continue
+    if child.poll() is None:
+        child.terminate()
+    try:
+        return child.wait(PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
