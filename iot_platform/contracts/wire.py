@@ -27,8 +27,8 @@ class WireField:
     """One field of a message.
 
     ``path``: where it stands in the message (``("metadata", "firmware")`` is nested). ``column``: the column of
-    ``bronze/readings`` it lands in; empty for a measurement and for an object that only holds others. ``minimum`` is a rule of the
-    wire (a message below it is quarantined), not a physical bound.
+    ``bronze/readings`` it lands in; empty for a measurement and for an object that only holds others. ``minimum``
+    is a rule of the wire (a message below it is quarantined), not a physical bound.
     """
 
     path: tuple[str, ...]
@@ -156,7 +156,9 @@ DEVICE_EVENT = WireContract(
     fields=(
         WireField(("event_id",), Json.UUID, "event_id", "identity of the event; a re-sent event has the same", True),
         WireField(("device_id",), Json.STRING, "device_id", "the device; also the message's key", required=True),
-        WireField(("device_type",), Json.STRING, "metric", "kind of device: also the metric's name", True, also="device_type"),
+        WireField(
+            ("device_type",), Json.STRING, "metric", "kind of device: also the metric's name", True, also="device_type"
+        ),
         _timestamp(),
         WireField(
             ("event_duration",), Json.NUMBER, "event_duration_ms", "how long the event took", required=True,

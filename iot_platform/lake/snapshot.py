@@ -1,0 +1,114 @@
+"""One pinned version of a table: its files, counts and levels, read from the Delta log and never from the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from iot_platform.contracts.tables import TableContract
+
+
+class File(NamedTuple):
+    """One active data file; ``day`` is None in a table that is not partitioned."""
+
+    path: str
+    day: date | None
+    rows: int
+    size: int
+    max_ingest_seq: int
+
+
+def level_id(day: date | None) -> str:
+    """The Delta transaction under which an output date records the level it was made from."""
+    return f"level/{day.isoformat() if day else 'all'}"
+
+
+def forced_id(day: date | None) -> str:
+    """The Delta transaction that counts how often an output date was asked to be made again."""
+    return f"forced/{day.isoformat() if day else 'all'}"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A table at one version. Whoever holds it reads the same rows, whatever is committed meanwhile."""
+
+    contract: TableContract
+    delta: DeltaTable
+
+    @property
+    def version(self) -> int:
+        return self.delta.version()
+
+    @cached_property
+    def active(self) -> tuple[File, ...]:
+        """The active files, oldest partition first."""
+        actions: dict[str, list[Any]] = pa.table(self.delta.get_add_actions(flatten=True)).to_pydict()
+        count = len(actions["path"])
+        empty = [None] * count
+        days = actions.get(f"partition.{self.contract.partition}", empty)
+        sequences = actions.get("max.ingest_seq", empty)
+        root = self.delta.table_uri.rstrip("/")
+        files = (
+            File(_absolute(root, actions["path"][i]), days[i], actions["num_records"][i] or 0,
+                 actions["size_bytes"][i], sequences[i] or 0)
+            for i in range(count)
+        )  # fmt: skip
+        return tuple(sorted(files, key=lambda file: (file.day or date.min, file.path)))
+
+    def files(self, days: Iterable[date] | None = None, *, after_seq: int = 0) -> list[str]:
+        """Paths of the active files: of these dates only, and only those that hold an ``ingest_seq`` above ``after_seq``."""
+        wanted = None if days is None else set(days)
+        return [
+            file.path
+            for file in self.active
+            if (wanted is None or file.day in wanted) and (not after_seq or file.max_ingest_seq > after_seq)
+        ]
+
+    @cached_property
+    def rows_by_date(self) -> dict[date, int]:
+        """Rows per partition date, dates without rows left out."""
+        counts: dict[date, int] = {}
+        for file in self.active:
+            if file.day is not None and file.rows:
+                counts[file.day] = counts.get(file.day, 0) + file.rows
+        return counts
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.active)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the active files."""
+        return sum(file.size for file in self.active)
+
+    @cached_property
+    def sequences(self) -> dict[date, int]:
+        """Largest ``ingest_seq`` per date, from file statistics: the levels of a Bronze table."""
+        levels: dict[date, int] = {}
+        for file in self.active:
+            if file.day is not None:
+                levels[file.day] = max(levels.get(file.day, 0), file.max_ingest_seq)
+        return levels
+
+    def recorded_level(self, day: date | None) -> int:
+        """The level that this output date was made from; 0 when it was never made."""
+        return self.delta.transaction_version(level_id(day)) or 0
+
+    def forced(self, day: date | None) -> int:
+        """How often this output date was asked to be made again without new input."""
+        return self.delta.transaction_version(forced_id(day)) or 0
+
+
+def _absolute(root: str, path: str) -> str:
+    # Delta writes partition values percent-encoded; a path with a scheme is absolute already (shallow clones).
+    if "://" in path:
+        return path
+    return f"{root.removeprefix('file://')}/{unquote(path)}"
