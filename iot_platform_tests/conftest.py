@@ -1,0 +1,119 @@
+"""What all tests share: state of their own, and one real broker and one Spark session for those that ask for them.
+
+No test reads the developer's settings or touches the developer's state: every setting comes from the factory here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
+
+import pytest
+
+from iot_platform.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# These choose where jars come from and which Java runs; all other settings of the developer stay outside.
+KEPT = {"IOT_JAVA", "IOT_JAR_CACHE", "IOT_MAVEN_REPOSITORY"}
+
+
+class MakeSettings(Protocol):
+    """Settings with their own empty ``IOT_HOME``; keywords choose the rest."""
+
+    def __call__(self, **chosen: Any) -> Settings: ...
+
+
+@dataclass(frozen=True)
+class Broker:
+    """The broker of the test session: its address, and settings that point at it."""
+
+    bootstrap: str
+    settings: Settings
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_environment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name == "DAGSTER_HOME" or (name.startswith("IOT_") and name not in KEPT):
+                patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session")
+def session_home(tmp_path_factory: pytest.TempPathFactory, _own_environment: None) -> Path:
+    """The ``IOT_HOME`` of the services that the whole test session shares."""
+    return tmp_path_factory.mktemp("session-home")
+
+
+@pytest.fixture
+def iot_home(tmp_path: Path) -> Path:
+    """An empty ``IOT_HOME`` of this one test."""
+    return tmp_path / "iot-home"
+
+
+@pytest.fixture
+def make_settings(iot_home: Path) -> MakeSettings:
+    """Makes settings in this test's ``IOT_HOME``, e.g. ``make_settings(kafka_bootstrap=kafka.bootstrap)``."""
+
+    def make(**chosen: Any) -> Settings:
+        return Settings(**({"home": iot_home, "_env_file": None} | chosen))
+
+    return make
+
+
+@pytest.fixture
+def settings(make_settings: MakeSettings) -> Settings:
+    """Default settings in this test's ``IOT_HOME``."""
+    return make_settings()
+
+
+@pytest.fixture(scope="session")
+def kafka(session_home: Path) -> Iterator[Broker]:
+    """A real broker that ends with this test session, however it ends; it has no topic."""
+    from iot_platform.local.kafka import running_kafka
+
+    # The whole home is this broker's: a test that needs tables or state makes its own settings.
+    local = Settings(home=session_home / "kafka", _env_file=None)  # pyright: ignore[reportCallIssue]
+    with running_kafka(local) as service:
+        yield Broker(service.bootstrap, local.model_copy(update={"kafka_bootstrap": service.bootstrap}))
+
+
+@pytest.fixture
+def topics_file(tmp_path: Path) -> Path:
+    """The shipped topics under names that no other test has: for ``make_settings(topics_file=topics_file)``."""
+    import yaml
+
+    from iot_platform.topics import load_topics
+
+    suffix = uuid4().hex[:8]
+    shipped = load_topics(Settings(home=tmp_path, _env_file=None))  # pyright: ignore[reportCallIssue]
+    topics = {
+        topic.contract: {
+            "name": f"{topic.name}.{suffix}",
+            "partitions": topic.partitions,
+            "retention_days": topic.retention_days,
+        }
+        for topic in shipped.values()
+    }
+    path = tmp_path / "topics.yaml"
+    path.write_text(yaml.safe_dump({"topics": topics}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def spark(session_home: Path) -> Iterator[SparkSession]:
+    """The one Spark session of the tests: two cores, Delta and the Kafka source."""
+    from iot_platform.engines.session import build_spark
+
+    session = build_spark(
+        Settings(home=session_home / "spark", spark_master="local[2]", _env_file=None)  # pyright: ignore[reportCallIssue]
+    )
+    yield session
+    session.stop()
