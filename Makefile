@@ -1,0 +1,31 @@
+# The front door. `make demo` and `make test` need only Python 3.11+ and make; the rest of the logic is in deploy/.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test dev check clean lock
+PYTEST_ARGS ?=
+
+help:  ## this list
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+
+setup:  ## virtual environment, locked packages, jars, .env; does only what is missing
+	@python=$$(sh deploy/find_python.sh) && exec "$$python" deploy/setup.py
+
+demo: setup  ## the whole way once: Kafka, Spark, Dagster, dbt, on three simulated days
+	@.venv/bin/iot demo
+
+test: setup  ## every test, with coverage; PYTEST_ARGS="…" for pytest
+	@.venv/bin/python -m pytest --cov $(PYTEST_ARGS)
+
+dev: setup  ## Dagster's UI with the sensors on, a broker and a live simulator; Ctrl-C ends all
+	@exec .venv/bin/python -m iot_platform.local.dev
+
+check: setup  ## ruff and basedpyright
+	@.venv/bin/ruff check
+	@.venv/bin/basedpyright
+
+clean:  ## stop the services and remove their state (IOT_HOME, by default .iot)
+	@if [ -x .venv/bin/python ]; then .venv/bin/python -m iot_platform.local.clean; else rm -rf .iot; fi
+
+lock: setup  ## renew requirements.lock and the lock of the jars
+	@.venv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade \
+	  --python-version 3.11 --extra dev --output-file requirements.lock pyproject.toml
+	@.venv/bin/python -m iot_platform.local.lock_jars
