@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandera.errors
 import pandera.polars as pa
 import polars as pl
+import pyarrow
 
 from iot_platform.contracts.tables import Column, Kind, TableContract
 
@@ -36,10 +38,11 @@ def _checks(column: Column) -> list[pa.Check]:
     return checks
 
 
-def polars_schema(table: TableContract) -> pa.DataFrameSchema:
+def polars_schema(table: TableContract, *, unique: bool = True) -> pa.DataFrameSchema:
     """The table's Pandera schema: exact columns and types, nulls, bounds, closed lists, and the keys unique.
 
-    Validate a collected ``polars.DataFrame`` of one partition: on a LazyFrame Pandera looks at types only.
+    ``unique=False`` leaves the keys out, for a part of a partition. Validate a collected ``polars.DataFrame``: on a
+    LazyFrame Pandera looks at types only.
     """
     return pa.DataFrameSchema(
         {
@@ -47,6 +50,45 @@ def polars_schema(table: TableContract) -> pa.DataFrameSchema:
             for column in table.columns
         },
         strict=True,
-        unique=list(table.keys),
+        unique=list(table.keys) if unique else None,
         name=table.name,
     )
+
+
+def violations(table: TableContract, rows: pyarrow.RecordBatchReader, *, chunk_rows: int = 1_000_000) -> pl.DataFrame | None:
+    """The rows that break the contract, keys apart, as Pandera's failure cases; None when there are none.
+
+    Reads the rows in chunks, so that a large date is never whole in memory, and stops at the first chunk that fails.
+    """
+    schema = polars_schema(table, unique=False)
+    chunk: list[pyarrow.RecordBatch] = []
+    held = 0
+    for batch in rows:
+        chunk.append(batch)
+        held += batch.num_rows
+        if held >= chunk_rows:
+            if (broken := _failure_cases(schema, chunk, rows.schema)) is not None:
+                return broken
+            chunk, held = [], 0
+    return _failure_cases(schema, chunk, rows.schema)
+
+
+def _failure_cases(
+    schema: pa.DataFrameSchema, batches: list[pyarrow.RecordBatch], types: pyarrow.Schema
+) -> pl.DataFrame | None:
+    frame = pl.from_arrow(pyarrow.Table.from_batches(batches, schema=types))
+    try:
+        schema.validate(frame, lazy=True)  # pyright: ignore[reportArgumentType]  # a table gives a DataFrame
+    except pandera.errors.SchemaErrors as error:
+        return error.failure_cases
+    return None
+
+
+def describe_violations(broken: pl.DataFrame) -> str:
+    """Failure cases as one line: how many, and the first few with column, rule and value."""
+    shown = [
+        f"{row['column'] or ''} breaks \"{row['check']}\" with {row['failure_case']!r}".strip()
+        for row in broken.head(3).to_dicts()
+    ]
+    more = f" and {broken.height - 3} more" if broken.height > 3 else ""
+    return f"{broken.height} value(s) break the contract: {'; '.join(shown)}{more}"

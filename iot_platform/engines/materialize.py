@@ -1,0 +1,117 @@
+"""Makes one date of one derived table: pin the inputs, compute, check the contract, commit with the level.
+
+What belongs here: the order of these steps, the same for every table and engine. The rows come from
+``transforms/<table>.sql``, the commit from the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from importlib.metadata import version as package_version
+from time import perf_counter
+
+import pyarrow as pa
+
+from iot_platform.contracts.pandera import describe_violations, violations
+from iot_platform.contracts.tables import TABLES, TableContract
+from iot_platform.engines.protocol import Derived, Engine, InputFiles, Params
+from iot_platform.errors import DataError
+from iot_platform.lake.lake import Lake
+from iot_platform.lake.levels import Levels, look_back
+from iot_platform.transforms.catalog import Transform, code_version
+
+CLOCKS = pa.schema([("contract", pa.string()), ("as_of", pa.timestamp("us", tz="UTC"))])
+
+
+@dataclass(frozen=True)
+class DateResult:
+    """What became of one date. ``skipped``: it was up to date and not forced; ``seconds`` is wall time."""
+
+    table: str
+    day: date
+    rows: int
+    version: int
+    level: int
+    seconds: float
+    engine: str
+    inputs: Mapping[str, int]
+    skipped: bool = False
+
+
+def pipeline_version() -> str:
+    return package_version("iot-platform")
+
+
+def materialize_date(
+    lake: Lake,
+    engine: Engine,
+    transform: Transform,
+    day: date,
+    *,
+    now: datetime,
+    force: bool = False,
+    levels: Levels | None = None,
+) -> DateResult:
+    """Bring one date of one table up to its inputs, atomically; neighbours stay as they are.
+
+    ``force`` makes it again even when nothing moved. ``now`` (UTC) becomes ``processed_at``. Raises ``DataError``
+    when the result breaks its contract (then nothing is committed) and ``LakeError`` when it cannot be written.
+    """
+    began = perf_counter()
+    pinned = levels or Levels(lake)
+    if force and pinned.needed(transform, day) <= lake.snapshot(transform.table).recorded_level(day):
+        lake.force(transform.table, day)
+        pinned = Levels(lake)
+    needed = pinned.needed(transform, day)
+    target = lake.snapshot(transform.table)
+    inputs = {source.table: pinned.snapshot(source.table).version for source in transform.inputs}
+    if target.recorded_level(day) >= needed:
+        rows = target.rows_by_date.get(day, 0)
+        return DateResult(
+            transform.table, day, rows, target.version, needed, perf_counter() - began, engine.name, inputs, skipped=True
+        )
+    with engine.compute(transform, engine_inputs(transform, day, pinned), params(day, now)) as derived:
+        check(TABLES[transform.table], day, derived)
+        version = derived.commit(
+            lake, transform.table, day, level=needed, inputs=inputs,
+            metadata={"engine": engine.name, "code_version": code_version(transform), "rows": derived.rows},
+        )  # fmt: skip
+        rows = derived.rows
+    return DateResult(transform.table, day, rows, version, needed, perf_counter() - began, engine.name, inputs)
+
+
+def params(day: date, now: datetime) -> Params:
+    return Params(event_date=day, processed_at=now, pipeline_version=pipeline_version())
+
+
+def engine_inputs(transform: Transform, day: date, pinned: Levels) -> dict[str, InputFiles | pa.Table]:
+    """The views that the SQL text reads: pinned files of the dates needed, and the clocks."""
+    views: dict[str, InputFiles | pa.Table] = {}
+    for source in transform.inputs:
+        contract = TABLES[source.table]
+        days = look_back(day, source.look_back) if contract.partition else None
+        views[contract.view] = InputFiles(pinned.snapshot(source.table), days)
+    if transform.clocks:
+        as_of = pinned.as_of(day)
+        views["clocks"] = pa.Table.from_pylist(
+            [{"contract": name, "as_of": moment} for name, moment in as_of.items()], schema=CLOCKS
+        )
+    return views
+
+
+def check(contract: TableContract, day: date | None, derived: Derived) -> None:
+    """Hold the computed rows against the table's contract before anything is committed."""
+    place = f"{contract.name} {day or ''}".strip()
+    broken = violations(contract, derived.batches())
+    if broken is not None:
+        raise DataError(
+            f"{place}: {describe_violations(broken)}", "Nothing was committed for this date; the version before stands."
+        )
+    repeated = derived.duplicate_keys(contract.keys)
+    if repeated.num_rows:
+        raise DataError(
+            f"{place}: the key ({', '.join(contract.keys)}) is not unique, e.g. {repeated.slice(0, 1).to_pylist()[0]}",
+            "Nothing was committed for this date; the version before stands.",
+        )

@@ -1,0 +1,133 @@
+"""Keeps the registries true: what is declared (contracts, CSV files) and what is inferred from first readings.
+
+What belongs here: the order of the steps. Inference stands in ``transforms/registry_*.sql``, reading declarations in
+``lake.declarations``, and which dates a change bears on in ``lake.changes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from iot_platform.contracts.arrow import arrow_schema
+from iot_platform.contracts.duckdb import select_files
+from iot_platform.contracts.tables import REGISTRY_DEVICES, REGISTRY_METRICS, TABLES
+from iot_platform.engines.materialize import check, params
+from iot_platform.engines.protocol import Engine, InputFiles
+from iot_platform.lake.changes import Ranges, device_declared, device_ranges, with_changes
+from iot_platform.lake.declarations import declared_devices, declared_metrics, fingerprint
+from iot_platform.lake.lake import Lake
+from iot_platform.lake.snapshot import Snapshot
+from iot_platform.transforms.catalog import TRANSFORMS
+
+DECLARATIONS = "declarations"  # the Delta transaction that says which declarations the registries were made from
+
+
+@dataclass(frozen=True)
+class RegistryResult:
+    """What a synchronization found: rows now, rows that changed, and the tables' versions."""
+
+    devices: int
+    metrics: int
+    devices_changed: int
+    metrics_changed: int
+    versions: Mapping[str, int]
+
+
+def registry_is_stale(lake: Lake) -> bool:
+    """Whether readings or declarations came that the registries have not seen."""
+    first = lake.snapshot("registry/first_readings")
+    newest = max(lake.snapshot("bronze/readings").sequences.values(), default=0)
+    declared = lake.snapshot("registry/devices").delta.transaction_version(DECLARATIONS)
+    return newest > first.recorded_level(None) or declared != fingerprint(lake.settings.declarations)
+
+
+def sync_registry(lake: Lake, engine: Engine, *, now: datetime) -> RegistryResult:
+    """Bring ``registry/*`` up to the declarations and to Bronze; commits only what changed. ``now`` is UTC."""
+    folder = lake.settings.declarations
+    mark = fingerprint(folder)
+    devices, metrics = declared_devices(folder), declared_metrics(folder)
+    bronze = lake.snapshot("bronze/readings")
+    metrics_count, metrics_changed = _sync_metrics(lake, bronze, metrics, now)
+    _sync_first_readings(lake, engine, bronze, now)
+    devices_count, devices_changed = _sync_devices(lake, engine, devices, now)
+    snapshot = lake.snapshot("registry/devices")
+    if snapshot.delta.transaction_version(DECLARATIONS) != mark:
+        lake.commit_transaction(snapshot, DECLARATIONS, mark)
+    versions = {name: lake.snapshot(name).version for name in ("registry/devices", "registry/metrics")}
+    return RegistryResult(devices_count, metrics_count, devices_changed, metrics_changed, versions)
+
+
+def _sync_first_readings(lake: Lake, engine: Engine, bronze: Snapshot, now: datetime) -> None:
+    known = lake.snapshot("registry/first_readings")
+    newest = max(bronze.sequences.values(), default=0)
+    seen = known.recorded_level(None)
+    if newest <= seen:
+        return
+    transform = TRANSFORMS["registry/first_readings"]
+    inputs: dict[str, InputFiles | pa.Table] = {
+        "registry_first_readings": InputFiles(known, None),
+        "bronze_readings": InputFiles(bronze, None, after_seq=seen),
+    }
+    with engine.compute(transform, inputs, params(now.date(), now)) as derived:
+        check(TABLES[transform.table], None, derived)
+        derived.commit(
+            lake, transform.table, None, level=newest, inputs={"bronze/readings": bronze.version}, metadata={}
+        )
+
+
+def _sync_devices(lake: Lake, engine: Engine, declared: list[dict[str, Any]], now: datetime) -> tuple[int, int]:
+    first = lake.snapshot("registry/first_readings")
+    columns = arrow_schema(REGISTRY_DEVICES)
+    inputs: dict[str, InputFiles | pa.Table] = {
+        "declared_devices": pa.Table.from_pylist(declared, schema=columns.remove(columns.get_field_index("changes"))),
+        "registry_first_readings": InputFiles(first, None),
+    }
+    with engine.compute(TRANSFORMS["registry/devices"], inputs, params(now.date(), now)) as derived:
+        rows = derived.batches().read_all().to_pylist()
+    return _replace(lake, "registry/devices", rows, now, ranges=device_ranges, declared=device_declared)
+
+
+def _sync_metrics(lake: Lake, bronze: Snapshot, rows: list[dict[str, Any]], now: datetime) -> tuple[int, int]:
+    known = {(row["contract"], row["metric"]): row for row in _rows(lake.snapshot("registry/metrics"))}
+    moved = any(
+        known.get((row["contract"], row["metric"]), {}).get(name) != value for row in rows for name, value in row.items()
+    )
+    # A changed metric bears on the dates that already hold it; the data is asked only when there is a change to place.
+    held = _dates_by_metric(bronze) if moved and bronze.rows else {}
+
+    def ranges(_was: Mapping[str, Any] | None, row: Mapping[str, Any]) -> Ranges:
+        found = held.get((row["contract"], row["metric"]))
+        return [found] if found else []
+
+    return _replace(lake, "registry/metrics", rows, now, ranges=ranges, declared=lambda _was, _row: True)
+
+
+def _dates_by_metric(bronze: Snapshot) -> dict[tuple[str, str], tuple[date, date]]:
+    import duckdb
+
+    with duckdb.connect() as connection:
+        found = connection.execute(
+            "select contract, metric, min(event_date), max(event_date) from"
+            f" ({select_files(bronze.contract, bronze.files())}) group by all"
+        ).fetchall()
+    return {(contract, metric): (first, last) for contract, metric, first, last in found}
+
+
+def _rows(snapshot: Snapshot) -> list[dict[str, Any]]:
+    return snapshot.delta.to_pyarrow_table().to_pylist()
+
+
+def _replace(lake: Lake, table: str, rows: list[dict[str, Any]], now: datetime, **placing: Any) -> tuple[int, int]:
+    snapshot = lake.snapshot(table)
+    seq = max(int(now.timestamp() * 1_000_000), snapshot.recorded_level(None) + 1)
+    contract = REGISTRY_DEVICES if table == "registry/devices" else REGISTRY_METRICS
+    merged, changed = with_changes(_rows(snapshot), rows, key=contract.keys, seq=seq, **placing)
+    if changed:
+        content = pa.Table.from_pylist(merged, schema=arrow_schema(contract))
+        lake.replace(table, None, content.to_reader(), level=seq, inputs={}, metadata={"rows": len(merged)})
+    return len(merged), changed

@@ -1,0 +1,154 @@
+"""Levels: which output dates are older than their inputs. Computed from logs and statistics, never from rows (ADR 0002).
+
+The level of an input date is one integer that only grows: for Bronze the largest ``ingest_seq``; for a registry the
+sequence of the last change that bears on the date; for the clocks how far event time has come into the date; for a
+derived table the level it recorded. What an output date *needs* is the sum over all inputs it reads, look-back dates
+included, plus how often it was forced. Each term only grows, so the sum grows whenever any of them does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+
+import pyarrow as pa
+
+from iot_platform.contracts.tables import TABLES
+from iot_platform.lake.lake import Lake
+from iot_platform.lake.snapshot import Snapshot
+from iot_platform.lake.stream_log import newest_times
+from iot_platform.transforms.catalog import TRANSFORMS, Input, Transform
+
+DAY = timedelta(days=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAY_US = 86_400_000_000
+
+
+def day_start_us(day: date) -> int:
+    """Start of the UTC day in microseconds since the epoch."""
+    return (day - EPOCH.date()).days * DAY_US
+
+
+def date_of_us(moment: int) -> date:
+    return EPOCH.date() + timedelta(days=moment // DAY_US)
+
+
+def days_between(first: date, last: date) -> list[date]:
+    """All dates from first to last, both included."""
+    return [first + DAY * n for n in range((last - first).days + 1)]
+
+
+def look_back(day: date, days: int) -> list[date]:
+    """The dates that an output date reads of an input: day - days … day."""
+    return days_between(day - DAY * days, day)
+
+
+@dataclass
+class Levels:
+    """The lake's levels at one moment: every table is opened once, and all answers come from those versions."""
+
+    lake: Lake
+    _snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    _registries: dict[str, pa.Table] = field(default_factory=dict)
+
+    def snapshot(self, table: str) -> Snapshot:
+        if table not in self._snapshots:
+            self._snapshots[table] = self.lake.snapshot(table)
+        return self._snapshots[table]
+
+    @cached_property
+    def newest(self) -> Mapping[str, int]:
+        """Per contract, how far event time has come, in µs since the epoch."""
+        return newest_times(self.snapshot("bronze/readings").delta)
+
+    def as_of(self, day: date) -> dict[str, datetime]:
+        """Per contract, until when devices can be expected to have reported on ``day``: its end, or the newest time."""
+        end = day_start_us(day) + DAY_US
+        return {name: EPOCH + timedelta(microseconds=min(end, newest)) for name, newest in self.newest.items()}
+
+    def registry(self, table: str) -> pa.Table:
+        if table not in self._registries:
+            self._registries[table] = self.snapshot(table).delta.to_pyarrow_table()
+        return self._registries[table]
+
+    def level(self, source: Input, day: date) -> int:
+        """The level of one input on one date."""
+        if source.table == "bronze/readings":
+            return self.snapshot(source.table).sequences.get(day, 0)
+        if TABLES[source.table].partition is None:
+            return self._registry_level(source, day)
+        return self.snapshot(source.table).recorded_level(day)
+
+    def _registry_level(self, source: Input, day: date) -> int:
+        changes = self.registry(source.table).column("changes").to_pylist()
+        return max(
+            (
+                change["seq"]
+                for row in changes
+                for change in row or ()
+                if change["from_date"] <= day
+                and (change["to_date"] is None or day <= change["to_date"])
+                and (change["declared"] or not source.declared_only)
+            ),
+            default=0,
+        )
+
+    def clock_level(self, day: date) -> int:
+        start = day_start_us(day)
+        return sum(max(0, min(newest - start, DAY_US)) for newest in self.newest.values())
+
+    def needed(self, transform: Transform, day: date, upstream: Mapping[tuple[str, date], int] | None = None) -> int:
+        """What the output date would be made from now; ``upstream`` gives levels that inputs are about to have."""
+        total = self.snapshot(transform.table).forced(day)
+        for source in transform.inputs:
+            for read in look_back(day, source.look_back):
+                coming = (upstream or {}).get((source.table, read))
+                total += self.level(source, read) if coming is None else coming
+        return total + (self.clock_level(day) if transform.clocks else 0)
+
+    def recorded(self, table: str, day: date) -> int:
+        return self.snapshot(table).recorded_level(day)
+
+    def active_days(self) -> set[date]:
+        """Dates on which a registered device could have reported: between installed and retired, until the newest time."""
+        days: set[date] = set()
+        for row in self.registry("registry/devices").to_pylist():
+            newest = self.newest.get(row["contract"])
+            if newest is None or row["cadence_seconds"] is None:
+                continue
+            last = date_of_us(newest - 1)
+            if row["retired_at"] is not None:
+                last = min(last, row["retired_at"].date())
+            days.update(days_between(row["installed_at"].date(), last))
+        return days
+
+    def stale(self, only: Iterable[date] | None = None) -> dict[str, list[date]]:
+        """The output dates that are older than their inputs, per derived table in order of dependency.
+
+        A date whose input is stale is stale too: making them in this order makes each once. ``only`` limits the dates.
+        """
+        wanted = None if only is None else set(only)
+        coming: dict[tuple[str, date], int] = {}
+        found: dict[str, list[date]] = {}
+        days_of: dict[str, set[date]] = {"bronze/readings": set(self.snapshot("bronze/readings").sequences)}
+        for transform in daily_transforms():
+            candidates = self.active_days() if transform.clocks else set[date]()
+            for source in transform.inputs:
+                candidates |= days_of.get(source.table, set())
+            stale: list[date] = []
+            for day in sorted(candidates):
+                recorded = self.recorded(transform.table, day)
+                needed = self.needed(transform, day, coming)
+                coming[transform.table, day] = max(recorded, needed)
+                if needed > recorded and (wanted is None or day in wanted):
+                    stale.append(day)
+            days_of[transform.table] = candidates
+            found[transform.table] = stale
+        return found
+
+
+def daily_transforms() -> list[Transform]:
+    """The transforms of tables partitioned by date, inputs before outputs."""
+    return [transform for transform in TRANSFORMS.values() if TABLES[transform.table].partition]
