@@ -26,6 +26,8 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOCK = ROOT / "requirements.lock"
 STAMP = VENV / ".set-up-from"
+# There while packages are being installed: an environment that still has it was interrupted and may hold half a package.
+UNFINISHED = VENV / ".unfinished"
 LOG = VENV / "set-up.log"
 MADE_FROM = (LOCK, ROOT / "pyproject.toml", ROOT / "iot_platform" / "local" / "jars.lock", Path(__file__))
 STEPS = 4
@@ -152,7 +154,7 @@ def make_venv(step: Step) -> None:
         found = subprocess.run([PYTHON, "-c", probe], capture_output=True, text=True, check=False).stdout
     except OSError:
         found = ""
-    if found != f"{sys.version}\n{VENV}\n":
+    if UNFINISHED.exists() or found != f"{sys.version}\n{VENV}\n":
         run([sys.executable, "-m", "venv", "--clear", VENV], step)
 
 
@@ -185,6 +187,7 @@ def uv_environment(pip_config: str, environment: dict[str, str]) -> dict[str, st
 
 def install_packages(step: Step) -> None:
     """Bring the environment to exactly the lock, every file by its hash, and the project itself as editable."""
+    UNFINISHED.touch()
     with tempfile.TemporaryDirectory() as folder:
         only_uv = Path(folder) / "uv.txt"
         only_uv.write_text(locked_requirement("uv"), encoding="utf-8")
@@ -195,6 +198,7 @@ def install_packages(step: Step) -> None:
     uv = [PYTHON, "-m", "uv", "pip"]
     run([*uv, "sync", "--require-hashes", LOCK], step, environment)
     run([*uv, "install", "--no-deps", "--no-build-isolation", "--editable", ROOT], step, environment)
+    UNFINISHED.unlink()
 
 
 def fetch_jars(step: Step) -> None:

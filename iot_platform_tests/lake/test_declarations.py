@@ -15,7 +15,8 @@ HEADER = "device_id,contract,device_type,site,zone,state,firmware,cadence_second
 
 def test_devices_are_read_with_their_times_in_utc(tmp_path: Path) -> None:
     (tmp_path / "devices-a.csv").write_text(
-        HEADER + "d1,sensor_reading,,hall,,,,60,2026-03-01T02:00:00+02:00,\nd2,device_event,motion,,,,,,2026-03-02T00:00:00Z,\n"
+        HEADER + "d1,sensor_reading,,hall,,,,60,2026-03-01T02:00:00+02:00,\n"
+        "d2,device_event,motion,,,,,,2026-03-02T00:00:00Z,\n"
     )
     first, second = declared_devices(tmp_path)
     assert (first["device_id"], first["site"], first["cadence_seconds"]) == ("d1", "hall", 60.0)
@@ -64,7 +65,8 @@ def test_a_mapping_adds_bounds_and_cannot_change_declared_ones(tmp_path: Path) -
     metrics = {(row["contract"], row["metric"]): row for row in declared_metrics(tmp_path)}
     assert metrics["sensor_reading", "temperature"]["max_value"] == 150
     assert metrics["sensor_reading", "co2"] == {
-        "contract": "sensor_reading", "metric": "co2", "unit": "ppm", "min_value": 0.0, "max_value": None, "source": "x.yaml",
+        "contract": "sensor_reading", "metric": "co2", "unit": "ppm", "min_value": 0.0, "max_value": None,
+        "source": "x.yaml",
     }  # fmt: skip
     (tmp_path / "metrics-x.csv").write_text("contract,metric,unit,min_value,max_value,source\nnone,co2,ppm,0,,x\n")
     with pytest.raises(InputError, match="contract 'none'"):
