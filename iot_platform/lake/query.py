@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -15,16 +16,22 @@ from iot_platform.lake.lake import Lake, first_line
 READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 
-def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
+def connect(lake: Lake, views: Collection[str] | None = None) -> duckdb.DuckDBPyConnection:
     """A connection in memory, in UTC, with the views ``silver_readings``, ``gold_sensor_windows``, … and the marts.
 
-    The views are pinned to the versions of this moment. A table that was never made is an empty view.
+    The views are pinned to the versions of this moment. A table that was never made is an empty view. ``views`` limits
+    them to those a question names, so that a damaged table stops only the questions about it.
     """
     connection = duckdb.connect()
     connection.execute("set TimeZone = 'UTC'")
     for name, contract in TABLES.items():
+        if views is not None and contract.view not in views:
+            continue
         files = lake.snapshot(name).files() if lake.exists(name) else []
-        connection.execute(f"create view {contract.view} as {select_files(contract, files)}")
+        try:
+            connection.execute(f"create view {contract.view} as {select_files(contract, files)}")
+        except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            raise lake.corrupt(name, error) from None
     if lake.settings.marts.exists():
         path = str(lake.settings.marts).replace("'", "''")
         connection.execute(f"attach '{path}' as marts_file (read_only)")
@@ -45,7 +52,7 @@ def select(lake: Lake, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         raise InputError(f"the SQL cannot be read: {first_line(error)}") from None
     if len(statements) != 1 or statements[0].type not in READING:
         raise InputError("`query` runs one SELECT and changes nothing", "Give one statement that only reads.")
-    with connect(lake) as connection:
+    with connect(lake, views=_named(sql)) as connection:
         try:
             result = connection.execute(statements[0])
             names = [column[0] for column in result.description or ()]
@@ -58,6 +65,12 @@ def select(lake: Lake, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
             ) from None
         except duckdb.Error as error:
             raise InputError(f"the SQL failed: {first_line(error)}") from None
+
+
+def _named(sql: str) -> set[str]:
+    """The tables that a statement names, in lower case; what it cannot tell it leaves to DuckDB to refuse."""
+    with duckdb.connect() as connection:
+        return {name.lower().strip('"') for name in connection.get_table_names(sql)}
 
 
 def as_json(value: Any) -> Any:
