@@ -58,23 +58,25 @@ def _from_number(number: float, field: str) -> tuple[int, str | None]:
     size = abs(number)
     for limit, style, factor in _MAGNITUDES:
         if size < limit:
-            us = number * factor if isinstance(number, int) else round(number * factor)
-            return us, style if isinstance(number, int) else None
+            if isinstance(number, int):
+                return number * factor, style
+            us = round(number * factor)
+            return us, f"{style}." if us / factor == number else None
     raise Refused("bad_timestamp", f"{field}: no epoch in s, ms or µs: {shown(number)}")
 
 
 def _style_of(text: str) -> str | None:
     """``<digits of the fraction><zone as written>``, for the long form with ``T``."""
     match = _ISO.fullmatch(text)
-    if match is None or match[2] is None:
-        return None
-    return f"{len(match[1] or '')}{match[2]}"
+    digits = len(match[1] or "") if match else 0
+    return f"{digits}{match[2]}" if match and match[2] and digits <= 6 else None
 
 
-def render(us: int, style: str = "") -> str | int:
-    """The timestamp as it was written, from its microseconds and its style."""
-    if style in _UNITS:
-        return us // _UNITS[style]
+def render(us: int, style: str = "") -> str | float:
+    """The timestamp as it was written, from its microseconds and its style (``s``: whole seconds, ``s.``: with fraction)."""
+    if style.rstrip(".") in _UNITS:
+        factor = _UNITS[style.rstrip(".")]
+        return us / factor if style.endswith(".") else us // factor
     digits, zone = (int(style[0]), style[1:]) if style else (_needed_digits(us), "Z")
     seconds, fraction = divmod(us + _offset_us(zone), 1_000_000)
     text = (EPOCH + seconds * _SECOND).strftime("%Y-%m-%dT%H:%M:%S")
