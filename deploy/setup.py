@@ -132,11 +132,11 @@ def run(command: Iterable[str | Path], step: Step, env: dict[str, str] | None = 
 def reason(output: str) -> str:
     """The line that says why: the innermost cause that a tool gave, else its error, else its last line."""
     lines = [re.sub(r"^[\s╰─▶├×│]+", "", line).strip() for line in output.splitlines() if line.strip()]
-    for start in ("Caused by: ", "error: ", "ERROR: "):
+    for start in ("Hash mismatch", "Caused by: Hash mismatch", "Caused by: ", "error: ", "ERROR: "):
         for line in reversed(lines):
             if line.startswith(start):
-                return line.removeprefix(start)
-    return lines[-1] if lines else "it said nothing"
+                return line.removeprefix("Caused by: ").removeprefix("error: ").removeprefix("ERROR: ").rstrip(".:")
+    return lines[-1].rstrip(".") if lines else "it said nothing"
 
 
 def fingerprint() -> str:

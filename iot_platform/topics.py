@@ -116,18 +116,26 @@ def create_topics(settings: Settings) -> list[TopicResult]:
     Raises ``ServiceError`` without a broker, or when it refuses.
     """
     from iot_platform.local.kafka import admin_client, bootstrap
+    from iot_platform.local.process import wait_until
 
     topics = load_topics(settings)
     address = bootstrap(settings)
     admin = admin_client(settings, address)
     existing = _partition_counts(admin, address)
     fresh = {topic.name for topic in topics.values() if topic.name not in existing and _create(admin, topic)}
-    if not {topic.name for topic in topics.values()} <= fresh | existing.keys():
-        existing |= _partition_counts(admin, address)  # somebody else was faster with one of them
+    names = {topic.name for topic in topics.values()}
+
+    def all_show() -> bool:
+        existing.update(_partition_counts(admin, address))
+        return names <= existing.keys()
+
+    # A broker answers that a topic is made a moment before it knows it itself.
+    if not names <= existing.keys() and not wait_until(all_show, ANSWER_SECONDS):
+        raise ServiceError(f"the broker at {address} made the topics and does not show them", "Run it again")
     return [
         TopicResult(topic, "created", topic.partitions)
         if topic.name in fresh
-        else _adjust(admin, topic, existing.get(topic.name, topic.partitions))
+        else _adjust(admin, topic, existing[topic.name])
         for topic in topics.values()
     ]
 

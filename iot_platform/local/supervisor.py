@@ -52,10 +52,11 @@ def main(command: list[str]) -> int:
     if child.poll() is None:
         child.terminate()
     try:
-        return child.wait(PATIENCE_SECONDS)
+        code = child.wait(PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
         child.kill()
-        return child.wait()
+        code = child.wait()
+    return code if code >= 0 else 128 - code  # a signal's number as a shell reports it
 
 
 if __name__ == "__main__":
