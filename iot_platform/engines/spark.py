@@ -1,0 +1,228 @@
+"""The Spark engine: the same SQL texts on Spark, local or on a cluster, reading and committing Delta by itself."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import pyarrow as pa
+
+from iot_platform.contracts.arrow import ARROW_TYPES
+from iot_platform.contracts.tables import Column
+from iot_platform.engines.protocol import (
+    InputFiles,
+    Inputs,
+    Params,
+    clocks_table,
+    duplicate_keys_sql,
+    view_columns,
+)
+from iot_platform.errors import LakeError
+from iot_platform.lake import Lake
+from iot_platform.lake.snapshot import level_id
+from iot_platform.settings import Settings
+from iot_platform.transforms.catalog import Transform
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+# A Delta file of about this many rows; and what a driver takes at once when rows are handed to Python.
+FILE_ROWS = 2_000_000
+CHUNK_ROWS = 500_000
+
+
+@dataclass
+class SparkDerived:
+    """The computed rows, cached by Spark (memory, then its local disk)."""
+
+    transform: Transform
+    session: SparkSession
+    frame: DataFrame
+    rows: int
+    seconds: float
+    schema: pa.Schema = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.schema = pa.schema([pa.field(c.name, ARROW_TYPES[c.kind]) for c in self.transform.columns])
+
+    def batches(self) -> pa.RecordBatchReader:
+        """As the protocol says; more than ``CHUNK_ROWS`` rows come in chunks by key, each sorted by itself."""
+        return pa.RecordBatchReader.from_batches(self.schema, self._stream())
+
+    def _stream(self) -> Iterator[pa.RecordBatch]:
+        from pyspark.sql import functions as f
+
+        chunks = max(1, -(-self.rows // CHUNK_ROWS))
+        chunk_of = f.pmod(f.xxhash64(*self.transform.contract.keys), f.lit(chunks))
+        for number in range(chunks):
+            part = self.frame if chunks == 1 else self.frame.where(chunk_of == number)
+            table = part.orderBy(*self.transform.contract.sort).toArrow()
+            yield from table.cast(self.schema).to_batches()
+
+    def duplicate_keys(self, keys: Sequence[str]) -> pa.Table:
+        self.frame.createOrReplaceTempView("derived")
+        return self.session.sql(duplicate_keys_sql("derived", keys)).toArrow()
+
+    def commit(
+        self, lake: Lake, table: str, day: date | None, *, level: int, inputs: Mapping[str, int],
+        metadata: Mapping[str, Any] | None = None,
+    ) -> int:  # fmt: skip
+        from py4j.protocol import Py4JJavaError
+        from pyspark.errors import PySparkException
+
+        contract = lake.contract(table)
+        # Delta skips a write whose transaction version is not new without a word: look first, as the lake does.
+        _refuse_older(lake, table, day, level)
+        user = {"table": table, "date": day.isoformat() if day else None, "level": level, "inputs": dict(inputs)}
+        sort = list(contract.sort)
+        files = max(1, -(-self.rows // FILE_ROWS))
+        laid = self.frame.coalesce(1) if files == 1 else self.frame.repartitionByRange(files, *sort)
+        writer = laid.sortWithinPartitions(*sort).write.format("delta").mode("overwrite")
+        if day is not None:
+            writer = writer.option("replaceWhere", f"{contract.partition} = '{day.isoformat()}'")
+        try:
+            (
+                writer.option("txnAppId", level_id(day))
+                .option("txnVersion", level)
+                .option("userMetadata", json.dumps(user | dict(metadata or {})))
+                .save(lake.path(table))
+            )
+        except (PySparkException, Py4JJavaError) as error:
+            _refuse_older(lake, table, day, level)
+            raise LakeError(
+                f"{table}: Spark cannot write to {lake.path(table)} ({_first_line(error)})",
+                "Check that the disk is there, writable and not full; what was committed before stands.",
+            ) from None
+        return lake.snapshot(table).version
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.frame.unpersist()
+
+
+class SparkEngine:
+    """Runs each computation in a Spark session of its own (views and options), on one shared context."""
+
+    name = "spark"
+
+    def __init__(self, settings: Settings, session: SparkSession | None = None) -> None:
+        """``session``: one that runs already and stays its owner's; else one is started when first needed."""
+        self.settings = settings
+        self._owned: SparkSession | None = None
+        self._given = session
+
+    def compute(self, transform: Transform, inputs: Inputs, params: Params) -> SparkDerived:
+        from py4j.protocol import Py4JJavaError
+        from pyspark.errors import PySparkException
+
+        began = time.perf_counter()
+        session = self._session().newSession()
+        # Whole microseconds in Parquet, as the contracts say; Spark's own default is a deprecated form of 96 bits.
+        session.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
+        session.conf.set("spark.sql.session.timeZone", "UTC")
+        try:
+            self._open(session, transform, inputs, params)
+            frame = session.sql(transform.sql).select(*_typed(transform.columns)).persist()
+            rows = frame.count()
+        except (PySparkException, Py4JJavaError) as error:
+            if not _is_input_failure(error):
+                raise
+            raise LakeError(
+                f"{transform.table}: Spark cannot read an input: {_first_line(error)}",
+                "Check the disk; restore a damaged file from a backup. What was committed before stands.",
+            ) from None
+        return SparkDerived(transform, session, frame, rows, time.perf_counter() - began)
+
+    def close(self) -> None:
+        if self._owned is not None:
+            self._owned.stop()
+            self._owned = None
+
+    def _session(self) -> SparkSession:
+        if self._given is not None:
+            return self._given
+        if self._owned is None:
+            from iot_platform.engines.session import build_spark
+
+            self._owned = build_spark(self.settings)
+        return self._owned
+
+    def _open(self, session: SparkSession, transform: Transform, inputs: Inputs, params: Params) -> None:
+        session.createDataFrame(params.table()).createOrReplaceTempView("params")
+        if transform.clocks:
+            session.createDataFrame(clocks_table(inputs)).createOrReplaceTempView("clocks")
+        for view, columns in view_columns(transform).items():
+            rows = inputs[view]
+            frame = (
+                _read(session, rows)
+                if isinstance(rows, InputFiles)
+                else session.createDataFrame(_in_contract(rows, columns))
+            )
+            present = set(frame.columns)
+            frame.select(*_typed(columns, present)).createOrReplaceTempView(view)
+
+
+def _read(session: SparkSession, rows: InputFiles) -> DataFrame:
+    from pyspark.sql import functions as f
+
+    snapshot = rows.snapshot
+    reader = session.read.format("delta").option("versionAsOf", snapshot.version)
+    frame = reader.load(snapshot.delta.table_uri)
+    if rows.days is not None:
+        frame = frame.where(f.col(str(snapshot.contract.partition)).isin(list(rows.days)))
+    if rows.after_seq:
+        frame = frame.where(f.col("ingest_seq") > rows.after_seq)
+    return frame
+
+
+def _in_contract(rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
+    """The columns in the contract's Arrow types; one that the table lacks is null."""
+    names = set(rows.column_names)
+    return pa.table(
+        {
+            c.name: rows[c.name].cast(ARROW_TYPES[c.kind])
+            if c.name in names
+            else pa.nulls(rows.num_rows, ARROW_TYPES[c.kind])
+            for c in columns
+        }
+    )
+
+
+def _typed(columns: Sequence[Column], present: set[str] | None = None) -> list[Any]:
+    from pyspark.sql import functions as f
+
+    from iot_platform.contracts.spark import SPARK_TYPES
+
+    return [
+        (f.col(f"`{c.name}`") if present is None or c.name in present else f.lit(None))
+        .cast(SPARK_TYPES[c.kind])
+        .alias(c.name)
+        for c in columns
+    ]
+
+
+def _refuse_older(lake: Lake, table: str, day: date | None, level: int) -> None:
+    recorded = lake.snapshot(table).recorded_level(day)
+    if recorded >= level:
+        raise LakeError(
+            f"{table} {day or ''}: made meanwhile from newer inputs (level {recorded} >= {level})",
+            "Nothing was written and nothing is lost; the newer result stands.",
+        )
+
+
+def _is_input_failure(error: Exception) -> bool:
+    text = str(error)
+    return any(sign in text for sign in ("FAILED_READ_FILE", "FileNotFound", "DELTA_", "not a Parquet file"))
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
