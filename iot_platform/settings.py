@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -83,6 +85,13 @@ class Settings(BaseSettings):
     def declarations(self) -> Path:
         """Folder of the CSV files that declare devices (``devices*.csv``) and metric bounds (``metrics*.csv``)."""
         return self.home / "registry"
+
+    def environment(self) -> dict[str, str]:
+        """This process's environment with these settings in it: for a child process that reads them itself."""
+        chosen = self.model_dump(mode="json", exclude={"java_home"})
+        return dict(os.environ) | {
+            f"IOT_{name.upper()}": value if isinstance(value, str) else json.dumps(value) for name, value in chosen.items()
+        }
 
 
 def load_settings() -> Settings:

@@ -1,0 +1,66 @@
+{{ config(materialized='incremental', meta={'grain': 'week', 'dagster': {'group': 'marts'}}) }}
+
+-- A percentile of a week cannot be made from the percentiles of its days, so it is made from the week's events, by the
+-- same rule as the day's: types with enough events, those beyond 3 sigma of the whole week left out, exact.
+with events as (
+    select
+        date_trunc('week', event_date)::date as week_start,
+        device_type,
+        event_date,
+        event_duration_ms
+    from {{ ref('stg_silver__device_events') }}
+    where {{ moved('event_date') }}
+),
+
+figures as (
+    select
+        week_start,
+        device_type,
+        count(*) as events,
+        count(distinct event_date) as days,
+        avg(event_duration_ms) as mean,
+        stddev_pop(event_duration_ms) as std
+    from events
+    group by week_start, device_type
+    having count(*) >= 500
+),
+
+kept as (
+    select
+        week_start,
+        device_type,
+        count(*) as kept,
+        percentile_cont(0.95) within group (order by event_duration_ms) as p95
+    from events
+    inner join figures using (week_start, device_type)
+    where std = 0 or abs(event_duration_ms - mean) <= 3 * std
+    group by week_start, device_type
+),
+
+daily as (
+    select
+        date_trunc('week', event_date)::date as week_start,
+        device_type,
+        count(*) as days_with_p95,
+        min(p95) as min_daily_p95,
+        max(p95) as max_daily_p95
+    from {{ ref('stg_gold__duration_p95') }}
+    where {{ moved('event_date') }}
+    group by all
+)
+
+select
+    week_start,
+    device_type,
+    days,
+    events,
+    events - kept as excluded,
+    mean,
+    std,
+    p95,
+    coalesce(days_with_p95, 0) as days_with_p95,
+    min_daily_p95,
+    max_daily_p95
+from figures
+inner join kept using (week_start, device_type)
+left join daily using (week_start, device_type)

@@ -1,0 +1,162 @@
+"""Runs dbt on the project: builds, tests and publishes the marts, and prepares the manifest that Dagster reads.
+
+dbt runs as a process of its own: it keeps global state, and the database file has one writer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version as package_version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from iot_platform.errors import InputError, PlatformError
+from iot_platform.local.process import locked
+from iot_platform.settings import PROJECT_ROOT, Settings
+
+DBT_PROJECT = PROJECT_ROOT / "dbt_project"
+FAILED = {"error", "fail", "runtime error"}
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build did: how each node ended (by dbt's unique id), wall time, and the file that readers open."""
+
+    statuses: Mapping[str, str]
+    seconds: float
+    published: Path
+
+    @property
+    def models(self) -> int:
+        return sum(node.startswith("model.") for node in self.statuses)
+
+    @property
+    def tests(self) -> int:
+        return sum(node.startswith(("test.", "unit_test.")) for node in self.statuses)
+
+
+def build(
+    settings: Settings,
+    days: tuple[date, date] | None = None,
+    full_refresh: bool = False,
+    *,
+    select: Sequence[str] = (),
+    unit_tests: bool = False,
+    project: Path = DBT_PROJECT,
+) -> BuildResult:
+    """Bring the marts up to the lake, test them, and publish ``settings.marts``; waits for another build to end.
+
+    Only dates (UTC, both ends included) whose input levels moved are made again; ``full_refresh`` makes all of them, or
+    with ``days`` all of those. Raises ``PlatformError`` naming the model or test that failed; then nothing is published.
+    """
+    began = perf_counter()
+    variables: dict[str, Any] = {}
+    arguments = ["build", *(["--select", *select] if select else [])]
+    if days:
+        if days[0] > days[1]:
+            raise InputError(f"the first date {days[0]} is after the last {days[1]}")
+        variables = {"from": days[0].isoformat(), "to": days[1].isoformat(), "remake": full_refresh}
+        arguments += ["--vars", json.dumps(variables)]
+    elif full_refresh:
+        arguments.append("--full-refresh")
+    if not unit_tests:
+        arguments += ["--exclude-resource-type", "unit_test"]
+    # Held all the way: run_results.json and the partial parse in the target folder are this build's.
+    with locked(settings.marts.with_name("build.lock"), seconds=600):
+        target = target_folder(settings)
+        (target / "run_results.json").unlink(missing_ok=True)
+        finished = run_dbt(settings, arguments, project)
+        results = _results(target)
+    failed = [result for result in results if result["status"] in FAILED]
+    if failed:
+        raise failure(failed[0], settings)
+    if finished.returncode:
+        raise PlatformError(f"dbt build failed: {_last_error(finished.stdout)}", f"Its log is {log_folder(settings)}/dbt.log")
+    statuses = {result["unique_id"]: result["status"] for result in results}
+    return BuildResult(statuses, perf_counter() - began, settings.marts)
+
+
+def manifest(settings: Settings, project: Path = DBT_PROJECT) -> Path:
+    """The project's ``manifest.json``, parsed again (some seconds) only when a file of the project changed."""
+    path = target_folder(settings) / "manifest.json"
+    mark = path.with_suffix(".sha256")
+    wanted = _fingerprint(project)
+    with locked(settings.marts.with_name("build.lock"), seconds=600):
+        if path.exists() and mark.exists() and mark.read_text() == wanted:
+            return path
+        finished = run_dbt(settings, ["parse", "--no-partial-parse"], project)
+        if finished.returncode:
+            raise PlatformError(f"the dbt project cannot be read: {_last_error(finished.stdout)}", f"Correct it in {project}")
+        mark.write_text(wanted)
+    return path
+
+
+def target_folder(settings: Settings) -> Path:
+    """Where dbt puts what it compiles: with the state, so that two homes never share it."""
+    return settings.marts.with_name("target")
+
+
+def log_folder(settings: Settings) -> Path:
+    return settings.logs / "dbt"
+
+
+def run_dbt(settings: Settings, arguments: Sequence[str], project: Path = DBT_PROJECT) -> subprocess.CompletedProcess[str]:
+    """Run dbt with these settings; its standard output is one JSON event a line, errors only."""
+    command = [sys.executable, "-m", "dbt.cli.main", "--quiet", "--log-format", "json", "--no-use-colors"]
+    command += ["--log-path", str(log_folder(settings)), *arguments, "--project-dir", str(project)]
+    command += ["--profiles-dir", str(project), "--target-path", str(target_folder(settings))]
+    return subprocess.run(
+        command, env=settings.environment(), cwd=project, capture_output=True, text=True, check=False
+    )
+
+
+def failure(result: Mapping[str, Any], settings: Settings) -> PlatformError:
+    """The error that names the node. ``result`` is an entry of dbt's ``run_results.json``."""
+    kind, _, name = result["unique_id"].split(".")[:3]
+    what = {"operation": "the step", "unit_test": "the unit test"}.get(kind, f"the {kind}")
+    message = (result.get("message") or "").strip()
+    if message.startswith("Got "):  # "Got 3 results, configured to fail if != 0"
+        message = f"{result['failures']} rows break it"
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    # dbt puts a heading ("Runtime Error in model …") above what happened.
+    detail = lines[1] if len(lines) > 1 and " Error" in lines[0] else (lines[0] if lines else result["status"])
+    return PlatformError(
+        f"marts: {what} {name} failed: {detail}",
+        f"The marts published before stay. Details are in {log_folder(settings)}/dbt.log",
+    )
+
+
+def _results(target: Path) -> list[dict[str, Any]]:
+    try:
+        return json.loads((target / "run_results.json").read_text(encoding="utf-8"))["results"]
+    except (OSError, ValueError, KeyError):
+        return []
+
+
+def _last_error(output: str) -> str:
+    """The last error event's message, on one line."""
+    message = "it ended without a message"
+    for line in output.splitlines():
+        try:
+            info = json.loads(line)["info"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        if info.get("level") == "error" and info.get("msg", "").strip():
+            message = info["msg"]
+    return " ".join(message.split())[:400]
+
+
+def _fingerprint(project: Path) -> str:
+    digest = hashlib.sha256(f"{package_version('dbt-core')} {package_version('dbt-duckdb')} {project}".encode())
+    folders = ("models", "macros", "tests")
+    files = [path for folder in folders for path in (project / folder).rglob("*") if path.suffix in {".sql", ".yml"}]
+    for path in sorted([*files, *project.glob("*.yml")]):
+        digest.update(str(path.relative_to(project)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,46 @@
+"""Shows dbt the lake: a database in memory, ``lake``, with a view for each table at one pinned version, and its levels.
+
+What belongs here: SQL that makes these views. Nothing of it is stored in the file that dbt builds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import duckdb
+import pyarrow as pa
+
+from iot_platform.contracts.duckdb import select_files
+from iot_platform.contracts.tables import TABLES
+from iot_platform.lake import Lake
+
+# What the dbt project reads. One model stages each; Bronze and rejected readings are no business of analysts.
+SOURCES = (
+    "silver/readings", "gold/sensor_windows", "gold/device_type_windows", "gold/location_hourly", "gold/daily_summary",
+    "gold/sensor_health", "gold/duration_p95", "gold/anomaly_events", "registry/devices",
+)  # fmt: skip
+LEVELS = pa.schema([("input", pa.string()), ("event_date", pa.date32()), ("level", pa.int64())])
+
+
+def attach_lake(connection: duckdb.DuckDBPyConnection, lake: Lake, tables: Iterable[str] = SOURCES) -> None:
+    """Attach ``lake``: views ``lake.<layer>.<table>``, typed as the contracts say, and the table ``lake.main.levels``.
+
+    Each table is pinned at its version of this moment; one that was never made is an empty view. ``levels`` has a row
+    for every source and date that holds rows: the level that the date was made from (section 8 of the design).
+    """
+    connection.execute("attach ':memory:' as lake")
+    levels: list[tuple[str, object, int]] = []
+    for name in tables:
+        contract = TABLES[name]
+        layer, table = name.split("/")
+        files: list[str] = []
+        if lake.exists(name):
+            snapshot = lake.snapshot(name)
+            files = snapshot.files()
+            levels += [(contract.view, day, snapshot.recorded_level(day)) for day in snapshot.rows_by_date]
+        connection.execute(f"create schema if not exists lake.{layer}")
+        connection.execute(f"create view lake.{layer}.{table} as {select_files(contract, files)}")
+    rows = pa.Table.from_pylist([dict(zip(LEVELS.names, row, strict=True)) for row in levels], schema=LEVELS)
+    connection.register("lake_levels", rows)
+    connection.execute("create table lake.main.levels as from lake_levels")
+    connection.unregister("lake_levels")
