@@ -1,0 +1,235 @@
+"""The one way in which this package sends to Kafka: nothing is lost without being counted, named and kept.
+
+What belongs here: sending, back-pressure, acknowledgements. What a message says is made elsewhere.
+"""
+# The client documents these names as its own without exporting them in the way that checkers expect:
+# pyright: reportPrivateImportUsage=false
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from iot_platform.errors import ServiceError
+from iot_platform.local.process import make_folder
+from iot_platform.settings import Settings
+
+if TYPE_CHECKING:
+    from confluent_kafka import KafkaError, Message, Producer
+
+ANSWER_SECONDS = 10
+DELIVERY_SECONDS = 300.0
+LAST_FLUSH_SECONDS = 10.0
+BUFFERED_MESSAGES = 100_000
+BUFFERED_KBYTES = 64 * 1024
+# Above what any contract allows: a message that is too large must arrive to be quarantined as such.
+MESSAGE_MAX_BYTES = 32 * 1024 * 1024
+Headers = list[tuple[str, bytes]]
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """One Kafka record to send; ``tag`` is the sender's own note and comes back with the acknowledgement."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: Headers
+    tag: Any = None
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """Where the broker put a record."""
+
+    topic: str
+    partition: int
+    offset: int
+    tag: Any
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the broker says of itself and of the topics asked for (topic -> partitions)."""
+
+    address: str
+    cluster_id: str
+    partitions: dict[str, int]
+
+
+class MessageProducer:
+    """Sends with ``acks=all`` and idempotence; use it as a context manager.
+
+    While the broker is away the local buffer fills, ``send`` waits, and the client reconnects by itself; a record that
+    is not acknowledged within ``delivery_seconds`` is counted in ``failed`` and kept as a JSON line in ``undelivered``.
+    Once ``is_stopped`` says so nothing waits for long.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        run: str,
+        *,
+        on_delivered: Callable[[Delivered], None] | None = None,
+        is_stopped: Callable[[], bool] = lambda: False,
+        delivery_seconds: float = DELIVERY_SECONDS,
+        buffered_messages: int = BUFFERED_MESSAGES,
+    ) -> None:
+        from iot_platform.local.kafka import bootstrap
+
+        self.address = bootstrap(settings)
+        self.sent = 0
+        self.delivered = 0
+        self.failed = 0
+        self.first_failure = ""
+        self.undelivered = settings.home / "undelivered" / f"{run}.jsonl"
+        self._on_delivered = on_delivered
+        self._is_stopped = is_stopped
+        self._log = _client_log(settings)
+        self._producer = self._connect(settings, delivery_seconds, buffered_messages)
+
+    def _connect(self, settings: Settings, delivery_seconds: float, buffered_messages: int) -> Producer:
+        from confluent_kafka import KafkaException, Producer
+
+        config: dict[str, Any] = {
+            "bootstrap.servers": self.address,
+            "client.id": "iot-platform",
+            "acks": "all",
+            "enable.idempotence": True,
+            "compression.type": "zstd",
+            "linger.ms": 20,
+            # The partitioner of the Java client: a device keeps its partition whoever sends for it.
+            "partitioner": "murmur2_random",
+            "message.max.bytes": MESSAGE_MAX_BYTES,
+            "message.timeout.ms": round(delivery_seconds * 1000),
+            "queue.buffering.max.messages": buffered_messages,
+            "queue.buffering.max.kbytes": BUFFERED_KBYTES,
+            "reconnect.backoff.max.ms": 2_000,
+            "socket.keepalive.enable": True,
+        }
+        try:
+            return Producer(config | settings.kafka_options, logger=self._log)
+        except (KafkaException, TypeError, ValueError) as error:
+            raise ServiceError(f"Kafka's client refuses its options: {error}", "Correct IOT_KAFKA_OPTIONS") from None
+
+    def cluster(self, topics: Collection[str]) -> Cluster:
+        """Ask the broker; ``ServiceError`` when it does not answer within 10 s or lacks one of the topics."""
+        from confluent_kafka import KafkaException
+
+        try:
+            metadata = self._producer.list_topics(timeout=ANSWER_SECONDS)
+        except KafkaException:
+            raise ServiceError(
+                f"the Kafka broker at {self.address} does not answer",
+                "Start it with `iot services up`, or correct IOT_KAFKA_BOOTSTRAP",
+            ) from None
+        found = {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
+        absent = [topic for topic in topics if topic not in found]
+        if absent:
+            raise ServiceError(
+                f"the broker at {self.address} has no topic {', '.join(absent)}", "Make it with `iot topics create`"
+            )
+        return Cluster(self.address, str(metadata.cluster_id or ""), {topic: found[topic] for topic in topics})
+
+    def send(self, message: Outgoing) -> None:
+        """Hand over one record; waits while the buffer is full. Its fate is counted when the broker has answered."""
+        from confluent_kafka import KafkaException
+
+        def acknowledge(error: KafkaError | None, answer: Message) -> None:
+            if error is None:
+                self._acknowledged(message, answer)
+            else:
+                self._keep(message, error.str())
+
+        self.sent += 1
+        while True:
+            try:
+                self._producer.produce(
+                    message.topic, value=message.value, key=message.key,
+                    headers=list(message.headers), on_delivery=acknowledge,
+                )  # fmt: skip
+            except BufferError:
+                if self._is_stopped():
+                    self._keep(message, "interrupted while the buffer was full")
+                    return
+                self._producer.poll(0.2)
+            except KafkaException as error:
+                self._keep(message, error.args[0].str())
+                return
+            else:
+                self._producer.poll(0)
+                return
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass while acknowledgements are taken in."""
+        self._producer.poll(max(0.0, seconds))
+
+    def flush(self, *, give_up: bool = False) -> None:
+        """Wait until every record was acknowledged or has failed.
+
+        ``give_up``, or stopped meanwhile: what the broker does not take within 10 s more counts as undelivered.
+        """
+        while self._producer.flush(1.0):
+            if give_up or self._is_stopped():
+                if self._producer.flush(LAST_FLUSH_SECONDS):
+                    self._producer.purge()
+                give_up = False
+
+    def __enter__(self) -> MessageProducer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.flush(give_up=kind is not None)
+
+    def _acknowledged(self, message: Outgoing, answer: Message) -> None:
+        self.delivered += 1
+        if self._on_delivered:
+            partition, offset = answer.partition(), answer.offset()
+            assert partition is not None and offset is not None  # an acknowledged record has both
+            self._on_delivered(Delivered(message.topic, partition, offset, message.tag))
+
+    def _keep(self, message: Outgoing, reason: str) -> None:
+        self.failed += 1
+        self.first_failure = self.first_failure or reason
+        line = {
+            "topic": message.topic,
+            "key": _text(message.key),
+            "value": _text(message.value),
+            "headers": [[name, _text(value)] for name, value in message.headers],
+            "error": reason,
+        }
+        make_folder(self.undelivered.parent)
+        with self.undelivered.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def undelivered_error(producer: MessageProducer) -> ServiceError:
+    """The one line for a run that could not deliver all."""
+    return ServiceError(
+        f"{producer.failed} messages were not delivered ({producer.first_failure}); they are kept in {producer.undelivered}",
+        "See `iot services status`, then run it again",
+    )
+
+
+def _text(data: bytes) -> str | dict[str, str]:
+    """The bytes as text; ``{"base64": …}`` where they are none, so that nothing is lost."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(data).decode("ascii")}
+
+
+def _client_log(settings: Settings) -> logging.Logger:
+    """The client's own talk goes to a file; the terminal gets one line from us when something is wrong."""
+    path: Path = settings.logs / "producer.log"
+    logger = logging.Logger("iot_platform.producer", logging.INFO)
+    make_folder(settings.logs)
+    handler = logging.FileHandler(path, delay=True, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    return logger
