@@ -1,6 +1,6 @@
 """The embedded engine: DuckDB in this process. It needs no service, no extension and no file but its spill folder.
 
-It reads the Parquet files of the pinned versions, keeps the result in a temporary table that spills to
+It reads the Parquet files of the pinned versions, keeps the result in a table that spills to
 ``$IOT_HOME/tmp``, and commits through the lake.
 """
 
@@ -60,7 +60,7 @@ MEMORY_SHARE = 0.5
 
 @dataclass
 class DuckDBDerived:
-    """The computed rows, in a temporary table of their own in-memory database."""
+    """The computed rows, in a table of their own in-memory database."""
 
     transform: Transform
     connection: DuckDBPyConnection
@@ -260,7 +260,7 @@ def _open_slice(connection: DuckDBPyConnection, transform: Transform, number: in
 def _run(connection: DuckDBPyConnection, transform: Transform, *, first: bool) -> None:
     columns = ", ".join(f'"{c.name}"::{DUCKDB_TYPES[c.kind]} as "{c.name}"' for c in transform.columns)
     order = ", ".join(transform.contract.sort)
-    target = "create temp table derived as" if first else "insert into derived"
+    target = "create table derived as" if first else "insert into derived"
     connection.execute(f"{target} select {columns} from (\n{transform.sql}\n) made order by {order}")
 
 

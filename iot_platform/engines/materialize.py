@@ -16,13 +16,11 @@ import pyarrow as pa
 
 from iot_platform.contracts.pandera import describe_violations, violations
 from iot_platform.contracts.tables import TABLES, TableContract
-from iot_platform.engines.protocol import Derived, Engine, InputFiles, Params
+from iot_platform.engines.protocol import CLOCKS_SCHEMA, Derived, Engine, InputFiles, Params
 from iot_platform.errors import DataError
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.levels import Levels, look_back
 from iot_platform.transforms.catalog import Transform, code_version
-
-CLOCKS = pa.schema([("contract", pa.string()), ("as_of", pa.timestamp("us", tz="UTC"))])
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def materialize_date(
     return DateResult(transform.table, day, rows, version, needed, perf_counter() - began, engine.name, inputs)
 
 
-def params(day: date, now: datetime) -> Params:
+def params(day: date | None, now: datetime) -> Params:
     return Params(event_date=day, processed_at=now, pipeline_version=pipeline_version())
 
 
@@ -96,7 +94,7 @@ def engine_inputs(transform: Transform, day: date, pinned: Levels) -> dict[str, 
     if transform.clocks:
         as_of = pinned.as_of(day)
         views["clocks"] = pa.Table.from_pylist(
-            [{"contract": name, "as_of": moment} for name, moment in as_of.items()], schema=CLOCKS
+            [{"contract": name, "as_of": moment} for name, moment in as_of.items()], schema=CLOCKS_SCHEMA
         )
     return views
 

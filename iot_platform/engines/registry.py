@@ -6,7 +6,7 @@ What belongs here: the order of the steps. Inference stands in ``transforms/regi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -18,11 +18,11 @@ from iot_platform.contracts.duckdb import select_files
 from iot_platform.contracts.tables import REGISTRY_DEVICES, REGISTRY_METRICS, TABLES
 from iot_platform.engines.materialize import check, params
 from iot_platform.engines.protocol import Engine, InputFiles
-from iot_platform.lake.changes import Ranges, device_declared, device_ranges, with_changes
+from iot_platform.lake.changes import Row, Spans, device_spans, with_changes
 from iot_platform.lake.declarations import declared_devices, declared_metrics, fingerprint
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.snapshot import Snapshot
-from iot_platform.transforms.catalog import TRANSFORMS
+from iot_platform.transforms.catalog import DECLARED_DEVICES, TRANSFORMS
 
 DECLARATIONS = "declarations"  # the Delta transaction that says which declarations the registries were made from
 
@@ -73,7 +73,7 @@ def _sync_first_readings(lake: Lake, engine: Engine, bronze: Snapshot, now: date
         "registry_first_readings": InputFiles(known, None),
         "bronze_readings": InputFiles(bronze, None, after_seq=seen),
     }
-    with engine.compute(transform, inputs, params(now.date(), now)) as derived:
+    with engine.compute(transform, inputs, params(None, now)) as derived:
         check(TABLES[transform.table], None, derived)
         derived.commit(
             lake, transform.table, None, level=newest, inputs={"bronze/readings": bronze.version}, metadata={}
@@ -82,14 +82,14 @@ def _sync_first_readings(lake: Lake, engine: Engine, bronze: Snapshot, now: date
 
 def _sync_devices(lake: Lake, engine: Engine, declared: list[dict[str, Any]], now: datetime) -> tuple[int, int]:
     first = lake.snapshot("registry/first_readings")
-    columns = arrow_schema(REGISTRY_DEVICES)
+    columns = pa.schema([field for field in arrow_schema(REGISTRY_DEVICES) if field.name not in ("changes", "source")])
     inputs: dict[str, InputFiles | pa.Table] = {
-        "declared_devices": pa.Table.from_pylist(declared, schema=columns.remove(columns.get_field_index("changes"))),
+        DECLARED_DEVICES: pa.Table.from_pylist(declared, schema=columns),
         "registry_first_readings": InputFiles(first, None),
     }
-    with engine.compute(TRANSFORMS["registry/devices"], inputs, params(now.date(), now)) as derived:
+    with engine.compute(TRANSFORMS["registry/devices"], inputs, params(None, now)) as derived:
         rows = derived.batches().read_all().to_pylist()
-    return _replace(lake, "registry/devices", rows, now, ranges=device_ranges, declared=device_declared)
+    return _replace(lake, "registry/devices", rows, now, device_spans)
 
 
 def _sync_metrics(lake: Lake, bronze: Snapshot, rows: list[dict[str, Any]], now: datetime) -> tuple[int, int]:
@@ -100,11 +100,11 @@ def _sync_metrics(lake: Lake, bronze: Snapshot, rows: list[dict[str, Any]], now:
     # A changed metric bears on the dates that already hold it; the data is asked only when there is a change to place.
     held = _dates_by_metric(bronze) if moved and bronze.rows else {}
 
-    def ranges(_was: Mapping[str, Any] | None, row: Mapping[str, Any]) -> Ranges:
+    def spans(_was: Row | None, row: Row) -> Spans:
         found = held.get((row["contract"], row["metric"]))
-        return [found] if found else []
+        return [(*found, True)] if found else []
 
-    return _replace(lake, "registry/metrics", rows, now, ranges=ranges, declared=lambda _was, _row: True)
+    return _replace(lake, "registry/metrics", rows, now, spans)
 
 
 def _dates_by_metric(bronze: Snapshot) -> dict[tuple[str, str], tuple[date, date]]:
@@ -122,11 +122,13 @@ def _rows(snapshot: Snapshot) -> list[dict[str, Any]]:
     return snapshot.delta.to_pyarrow_table().to_pylist()
 
 
-def _replace(lake: Lake, table: str, rows: list[dict[str, Any]], now: datetime, **placing: Any) -> tuple[int, int]:
+def _replace(
+    lake: Lake, table: str, rows: list[dict[str, Any]], now: datetime, spans: Callable[[Row | None, Row], Spans]
+) -> tuple[int, int]:
     snapshot = lake.snapshot(table)
     seq = max(int(now.timestamp() * 1_000_000), snapshot.recorded_level(None) + 1)
     contract = REGISTRY_DEVICES if table == "registry/devices" else REGISTRY_METRICS
-    merged, changed = with_changes(_rows(snapshot), rows, key=contract.keys, seq=seq, **placing)
+    merged, changed = with_changes(_rows(snapshot), rows, key=contract.keys, seq=seq, spans=spans)
     if changed:
         content = pa.Table.from_pylist(merged, schema=arrow_schema(contract))
         lake.replace(table, None, content.to_reader(), level=seq, inputs={}, metadata={"rows": len(merged)})

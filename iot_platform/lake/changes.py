@@ -13,7 +13,9 @@ from typing import Any
 
 Row = Mapping[str, Any]
 Change = dict[str, Any]
-Ranges = Sequence[tuple[date, date | None]]
+Spans = Sequence[tuple[date, date | None, bool]]
+"""First date, last date (None: open), and whether what a declared row says changed there."""
+
 ATTRIBUTES = ("contract", "device_type", "site", "zone", "state", "firmware", "cadence_seconds", "source")
 
 
@@ -23,8 +25,7 @@ def with_changes(
     *,
     key: tuple[str, ...],
     seq: int,
-    ranges: Callable[[Row | None, Row], Ranges],
-    declared: Callable[[Row | None, Row], bool],
+    spans: Callable[[Row | None, Row], Spans],
 ) -> tuple[list[dict[str, Any]], int]:
     """The new rows, each with its changes, and how many rows changed. A row that is no longer given is kept."""
     before = {tuple(row[name] for name in key): row for row in old}
@@ -38,8 +39,8 @@ def with_changes(
             continue
         changed += 1
         fresh = [
-            {"seq": seq, "from_date": first, "to_date": last, "declared": declared(was, row)}
-            for first, last in ranges(was, row)
+            {"seq": seq, "from_date": first, "to_date": last, "declared": declared}
+            for first, last, declared in spans(was, row)
         ]
         rows.append({**row, "changes": _uncovered(list(was["changes"] or []) if was else [], fresh)})
     return rows, changed
@@ -58,28 +59,29 @@ def _covers(newer: Change, older: Change) -> bool:
     )
 
 
-def device_ranges(was: Row | None, row: Row) -> Ranges:
-    """The dates on which a device's health (or a reading's attributes) can differ after the change."""
-    if was is None:
-        return [(row["installed_at"].date(), _day(row["retired_at"]))]
-    if any(was[name] != row[name] for name in ATTRIBUTES):
-        ends = (_day(was["retired_at"]), _day(row["retired_at"]))
-        last = None if ends[0] is None or ends[1] is None else max(ends[0], ends[1])
-        return [(min(was["installed_at"], row["installed_at"]).date(), last)]
-    found: list[tuple[date, date | None]] = []
+def device_spans(was: Row | None, row: Row) -> Spans:
+    """The dates on which a device's health, or the attributes that its readings take from a declaration, can differ."""
+    active = [one for one in (was, row) if one is not None]
+    found: list[tuple[date, date | None, bool]]
+    if was is None or any(was[name] != row[name] for name in ATTRIBUTES):
+        found = [(*_active(active), False)]
+        declared = [one for one in active if one["source"] == "declared"]
+        if declared:
+            found.append((*_active(declared), True))
+        return found if found[0][:2] != found[-1][:2] else found[-1:]
+    is_declared = row["source"] == "declared"
+    found = []
     if was["installed_at"] != row["installed_at"]:
         first, last = sorted((was["installed_at"].date(), row["installed_at"].date()))
-        found.append((first, last))
+        found.append((first, last, is_declared))
     if was["retired_at"] != row["retired_at"]:
         ends = sorted(moment.date() for moment in (was["retired_at"], row["retired_at"]) if moment is not None)
-        found.append((ends[0], ends[-1] if len(ends) == 2 else None))
+        found.append((ends[0], ends[-1] if len(ends) == 2 else None, is_declared))
     return found
 
 
-def device_declared(was: Row | None, row: Row) -> bool:
-    """Whether what Silver takes from the registry changed: an attribute of a declared device."""
-    return "declared" in (row["source"], was["source"] if was else "")
-
-
-def _day(moment: Any) -> date | None:
-    return moment.date() if moment is not None else None
+def _active(rows: Sequence[Row]) -> tuple[date, date | None]:
+    """From the earliest installation to the latest retirement, open when one of them is."""
+    ends = [row["retired_at"] for row in rows]
+    last = None if any(end is None for end in ends) else max(end.date() for end in ends)
+    return min(row["installed_at"].date() for row in rows), last

@@ -82,7 +82,7 @@ class Lake:
             )
         except (DeltaError, OSError) as error:
             if not self.exists(table):  # not lost to a faster creator: a real failure
-                raise self._unwritable(table, error) from None
+                raise self.unwritable(table, error) from None
 
     def snapshot(self, table: str, version: int | None = None) -> Snapshot:
         """The table at ``version`` (default: newest), created empty when it was never there.
@@ -139,7 +139,7 @@ class Lake:
                 f"{table} {day or ''}: another run wrote this date at the same time", "Run it again; nothing was lost."
             ) from None
         except (DeltaError, OSError) as error:
-            raise self._unwritable(table, error) from None
+            raise self.unwritable(table, error) from None
         return snapshot.delta.version()
 
     def force(self, table: str, day: date | None) -> None:
@@ -161,7 +161,7 @@ class Lake:
                 ),
             )
         except (DeltaError, OSError) as error:
-            raise self._unwritable(snapshot.contract.name, error) from None
+            raise self.unwritable(snapshot.contract.name, error) from None
 
     def corrupt(self, table: str, error: Exception) -> LakeError:
         return LakeError(
@@ -169,7 +169,8 @@ class Lake:
             "Restore the file it names from a backup, or move the table away and ingest again from Kafka.",
         )
 
-    def _unwritable(self, table: str, error: Exception) -> LakeError:
+    def unwritable(self, table: str, error: Exception) -> LakeError:
+        """The error for a table that cannot be written to."""
         return LakeError(
             f"{table}: cannot write to {self.path(table)} ({first_line(error)})",
             "Check that the disk is there, writable and not full; what was committed before stands.",

@@ -20,10 +20,15 @@ DECLARED_DEVICES = "declared_devices"
 
 @dataclass(frozen=True)
 class Input:
-    """A table that a transform reads: of an output date D, the dates D - look_back … D (unpartitioned: all of it)."""
+    """A table that a transform reads: of an output date D, the dates D - look_back … D (unpartitioned: all of it).
+
+    A registry's ``look_back`` says for which dates its rows are used. ``declared_only``: changes of rows that were
+    inferred do not matter to the output.
+    """
 
     table: str
     look_back: int = 0
+    declared_only: bool = False
 
     @property
     def view(self) -> str:
@@ -87,7 +92,12 @@ TRANSFORMS: dict[str, Transform] = _catalog(
     Transform("registry/first_readings", (Input("registry/first_readings"), Input("bronze/readings"))),
     Transform("registry/devices", (Input("registry/first_readings"),), declared=True),
     Transform(
-        "silver/readings", (Input("bronze/readings", look_back=1), Input("registry/devices"), Input("registry/metrics"))
+        "silver/readings",
+        (
+            Input("bronze/readings", look_back=1),
+            Input("registry/devices", declared_only=True),
+            Input("registry/metrics", look_back=1),
+        ),
     ),
     Transform("silver/rejected_readings", (Input("bronze/readings"), Input("registry/metrics"))),
     Transform("gold/sensor_windows", (Input("silver/readings"),), slice_by="device_id"),

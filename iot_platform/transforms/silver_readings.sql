@@ -138,5 +138,10 @@ select
     j.event_date
 from judged j
 cross join params p
--- An inferred device was inferred from such readings: only what somebody declared says more than the message.
-left join registry_devices d on d.device_id = j.device_id and d.source = 'declared'
+-- An inferred device was inferred from such readings: only what somebody declared says more than the message, and
+-- only for the dates that it is declared for.
+left join registry_devices d
+    on d.device_id = j.device_id
+        and d.source = 'declared'
+        and d.installed_at < p.day_end
+        and (d.retired_at is null or d.retired_at >= p.day_start)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Any
 
-from iot_platform.lake.changes import device_declared, device_ranges, with_changes
+from iot_platform.lake.changes import device_spans, with_changes
 
 
 def device(installed: int = 1, retired: int | None = None, source: str = "inferred", **other: Any) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def device(installed: int = 1, retired: int | None = None, source: str = "inferr
 
 
 def change(old: list[dict[str, Any]], new: list[dict[str, Any]], seq: int) -> tuple[list[dict[str, Any]], int]:
-    return with_changes(old, new, key=("device_id",), seq=seq, ranges=device_ranges, declared=device_declared)
+    return with_changes(old, new, key=("device_id",), seq=seq, spans=device_spans)
 
 
 def spans(rows: list[dict[str, Any]]) -> list[tuple[int, int, int | None]]:
@@ -64,6 +64,12 @@ def test_a_change_that_silver_reads_is_not_covered_by_one_that_it_does_not() -> 
     again, _ = change(rows, [device(cadence_seconds=30.0)], seq=2)
     assert older[0] in again[0]["changes"]
     assert [c["declared"] for c in again[0]["changes"]] == [True, False]
+
+
+def test_declaring_an_inferred_device_bears_on_silver_only_where_it_is_declared() -> None:
+    rows, _ = change([], [device(installed=1)], seq=1)
+    rows, _ = change(rows, [device(installed=4, source="declared", site="hall")], seq=2)
+    assert [(c["from_date"].day, c["declared"]) for c in rows[0]["changes"]] == [(1, False), (4, True)]
 
 
 def test_a_row_that_is_no_longer_given_is_kept() -> None:

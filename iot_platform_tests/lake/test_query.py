@@ -53,7 +53,10 @@ def test_only_one_reading_statement_runs(lake: Lake, sql: str) -> None:
         select(lake, sql)
 
 
-@pytest.mark.parametrize("sql", ["selec 1", "select * from nothing", "select nothing from gold_duration_p95", "select 1/'x'"])
+WRONG = ["selec 1", "select * from nothing", "select nothing from gold_duration_p95", "select 1 / 'x'"]
+
+
+@pytest.mark.parametrize("sql", WRONG)
 def test_a_wrong_question_is_one_line(lake: Lake, sql: str) -> None:
     with pytest.raises(InputError) as caught:
         select(lake, sql)

@@ -1,0 +1,190 @@
+"""The conservation ledger: what came in stands against what came out, per date and per Kafka offset. Nothing vanishes.
+
+Per date: bronze = silver + rejected + pending (+ erased and expired, once there are such). Per offset: every consumed
+record is in Bronze or in quarantine, exactly once. ``iot status``, the demo and the asset check all read it from here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from deltalake import DeltaTable
+
+from iot_platform.contracts.duckdb import select_files
+from iot_platform.lake.lake import Lake
+from iot_platform.lake.levels import Levels
+from iot_platform.lake.snapshot import Snapshot
+
+BRONZE, SILVER, REJECTED, QUARANTINE = (
+    "bronze/readings", "silver/readings", "silver/rejected_readings", "bronze/quarantine",
+)  # fmt: skip
+
+Place = tuple[str, int]  # topic and partition
+
+
+@dataclass(frozen=True)
+class DateLedger:
+    """One event date in rows. ``pending``: in Bronze, and its Silver not yet made from it."""
+
+    event_date: date
+    bronze: int
+    silver: int
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    pending: int = 0
+    erased: int = 0
+    expired: int = 0
+
+    @property
+    def difference(self) -> int:
+        """Rows of Bronze that are nowhere (above 0), or rows that Bronze never had (below 0)."""
+        return self.bronze + self.expired - self.silver - sum(self.rejected.values()) - self.pending - self.erased
+
+    @property
+    def is_balanced(self) -> bool:
+        return self.difference == 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "event_date": self.event_date.isoformat(),
+            "bronze": self.bronze,
+            "silver": self.silver,
+            "rejected": dict(self.rejected),
+            "pending": self.pending,
+            "erased": self.erased,
+            "expired": self.expired,
+            "balanced": self.is_balanced,
+        }
+
+
+@dataclass(frozen=True)
+class OffsetLedger:
+    """All Kafka records that were consumed. A redriven one stands in quarantine and in Bronze."""
+
+    consumed: int
+    bronze_messages: int
+    quarantined: int
+    redriven: int = 0
+
+    @property
+    def is_balanced(self) -> bool:
+        return self.consumed == self.bronze_messages + self.quarantined - self.redriven
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "consumed": self.consumed,
+            "bronze_messages": self.bronze_messages,
+            "quarantined": self.quarantined,
+            "redriven": self.redriven,
+            "balanced": self.is_balanced,
+        }
+
+
+def date_ledger(lake: Lake, days: Iterable[date] | None = None, levels: Levels | None = None) -> list[DateLedger]:
+    """The ledger of these dates, or of all that Bronze or Silver know, oldest first."""
+    levels = levels or Levels(lake)
+    bronze, silver, rejected = (levels.snapshot(table) for table in (BRONZE, SILVER, REJECTED))
+    known = set(bronze.rows_by_date) | set(silver.rows_by_date) | set(rejected.rows_by_date)
+    wanted = sorted(known if days is None else set(days))
+    reasons = _rejected_by_reason(rejected, wanted)
+    lines = [
+        DateLedger(day, bronze.rows_by_date.get(day, 0), silver.rows_by_date.get(day, 0), reasons.get(day, {}))
+        for day in wanted
+    ]
+    if any(line.difference > 0 for line in lines):
+        stale = levels.stale([line.event_date for line in lines if line.difference > 0])
+        waiting = set(stale[SILVER]) | set(stale[REJECTED])
+        # The two tables of Silver are committed one after the other: while one of them is older than Bronze, what is
+        # in neither is pending. Once both are up to date it is lost, and the ledger says so.
+        lines = [
+            DateLedger(line.event_date, line.bronze, line.silver, line.rejected, pending=line.difference)
+            if line.difference > 0 and line.event_date in waiting
+            else line
+            for line in lines
+        ]
+    return lines
+
+
+def _rejected_by_reason(rejected: Snapshot, days: list[date]) -> dict[date, dict[str, int]]:
+    files = rejected.files(days)
+    found: dict[date, dict[str, int]] = {}
+    if files:
+        source = select_files(rejected.contract, files)
+        sql = f"select event_date, reason, count(*) from ({source}) group by all order by all"
+        for day, reason, rows in _fetch(sql):
+            found.setdefault(day, {})[reason] = rows
+    return found
+
+
+def offset_ledger(lake: Lake) -> OffsetLedger:
+    """The ledger of Kafka records, over everything that was ever consumed."""
+    bronze, quarantine = lake.snapshot(BRONZE), lake.snapshot(QUARANTINE)
+    landed, held = _offsets(bronze), _offsets(quarantine)
+    redriven = 0
+    if quarantine.rows:
+        source = select_files(quarantine.contract, quarantine.files())
+        ((redriven,),) = _fetch(f"select count(*) from ({source}) where redriven_at is not null")
+    return OffsetLedger(
+        consumed=consumed(stream_commits(bronze.delta), landed, held),
+        bronze_messages=sum(messages for _, messages in landed.values()),
+        quarantined=quarantine.rows,
+        redriven=redriven,
+    )
+
+
+def consumed(commits: Sequence[Mapping[str, Any]], *landed: Mapping[Place, tuple[int, int]]) -> int:
+    """Data records that the stream took from Kafka, by what its commits say (newest first) and not by rows.
+
+    Offsets give the number, except where transactions put control records between the data; the records that each batch
+    saw give it too, except where a batch was taken again for one of the two tables. Neither counts too few, so the
+    smaller one is right. ``landed``: per place the lowest offset that has rows, for commits that were cleaned away.
+    """
+    ranges: dict[Place, tuple[int, int]] = {}
+    seen = 0
+    is_complete = True
+    for commit in commits:
+        seen += int(commit.get("messages") or 0)
+        is_complete = is_complete and "messages" in commit
+        for topic, partitions in (commit.get("offsets") or {}).items():
+            for partition, (first, until) in partitions.items():
+                place = (topic, int(partition))
+                known = ranges.get(place, (first, until))
+                ranges[place] = (min(known[0], first), max(known[1], until))
+    total = 0
+    for place, (first, until) in ranges.items():
+        lowest = min([first, *(side[place][0] for side in landed if place in side)])
+        is_complete = is_complete and lowest >= first
+        total += until - lowest
+    return min(total, seen) if is_complete else total
+
+
+def _offsets(snapshot: Snapshot) -> dict[Place, tuple[int, int]]:
+    """Per topic and partition: the lowest offset that landed, and how many messages did."""
+    if not snapshot.rows:
+        return {}
+    source = select_files(snapshot.contract, snapshot.files())
+    sql = f"select topic, kafka_partition, min(kafka_offset), count(distinct kafka_offset) from ({source}) group by all"
+    return {(topic, partition): (lowest, messages) for topic, partition, lowest, messages in _fetch(sql)}
+
+
+def stream_commits(delta: DeltaTable) -> list[dict[str, Any]]:
+    """The user metadata of all commits of the ingest stream that the log still has, newest first."""
+    found: list[dict[str, Any]] = []
+    for commit in delta.history():
+        try:
+            metadata = json.loads(commit.get("userMetadata") or "{}")
+        except ValueError:
+            continue
+        if isinstance(metadata, dict) and "offsets" in metadata:
+            found.append(metadata)
+    return found
+
+
+def _fetch(sql: str) -> list[tuple[Any, ...]]:
+    import duckdb
+
+    with duckdb.connect() as connection:
+        return connection.execute(sql).fetchall()
