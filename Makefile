@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test dev check clean lock
 PYTEST_ARGS ?=
+DEV_ARGS ?=
 
 help:  ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -15,8 +16,8 @@ demo: setup  ## the whole way once: Kafka, Spark, Dagster, dbt, on three simulat
 test: setup  ## every test, with coverage; PYTEST_ARGS="…" for pytest
 	@.venv/bin/python -m pytest --cov $(PYTEST_ARGS)
 
-dev: setup  ## Dagster's UI with the sensors on, a broker and a live simulator; Ctrl-C ends all
-	@exec .venv/bin/python -m iot_platform.local.dev
+dev: setup  ## Dagster's UI with the sensors on, a broker, a live simulator; DEV_ARGS="--rate 50 --port 3001"
+	@exec .venv/bin/python -m iot_platform.local.dev $(DEV_ARGS)
 
 check: setup  ## ruff and basedpyright
 	@.venv/bin/ruff check

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import psutil
 
 from iot_platform.errors import ServiceError
-from iot_platform.local import supervisor
 from iot_platform.local.kafka_node import KafkaNode, size
+from iot_platform.local.owned import OwnedProcess, start_owned
 from iot_platform.local.process import (
     LOOPBACK,
     ProcessIdentity,
@@ -93,14 +92,12 @@ def running_kafka(settings: Settings) -> Iterator[KafkaService]:
         return
     with locked(_lock_file(settings), START_SECONDS):
         found = _found(settings)
-        service, launched = (found, None) if found else _launch(settings, "owned")
+        service, owned = (found, None) if found else _launch(settings, "owned")
     try:
         yield service
     finally:
-        if launched:
-            end(service.identity, STOP_SECONDS)
-            _close(launched)
-            _forget(settings, service)
+        if owned:
+            _abandon(settings, service, owned)
 
 
 def stop(settings: Settings) -> KafkaService | None:
@@ -192,7 +189,7 @@ def _external(settings: Settings) -> KafkaService:
     return KafkaService(settings.kafka_bootstrap, "external")
 
 
-def _launch(settings: Settings, mode: Mode) -> tuple[KafkaService, subprocess.Popen[bytes]]:
+def _launch(settings: Settings, mode: Mode) -> tuple[KafkaService, OwnedProcess | None]:
     """Start a broker and wait until it answers; on ports that are free, others when somebody was faster."""
     _end_strays(settings)
     node = KafkaNode.of(settings)
@@ -201,7 +198,8 @@ def _launch(settings: Settings, mode: Mode) -> tuple[KafkaService, subprocess.Po
         node.prepare(settings, *ports)
         log_start = size(node.server_log)
         command = node.broker_command(settings)
-        launched, pid = _popen_owned(node, command) if mode == "owned" else _popen_detached(node, command)
+        owned = start_owned(command, node.console_log, cwd=node.folder) if mode == "owned" else None
+        pid = owned.pid if owned else _start_detached(node, command)
         try:
             identity = ProcessIdentity.of(pid)
         except psutil.NoSuchProcess:
@@ -218,12 +216,12 @@ def _launch(settings: Settings, mode: Mode) -> tuple[KafkaService, subprocess.Po
         write_state(_state_file(settings), asdict(service))
         try:
             if _becomes_ready(settings, service, node):
-                return service, launched
+                return service, owned
         except BaseException:
-            _abandon(settings, service, launched)
+            _abandon(settings, service, owned)
             raise
         still_runs = identity.is_running
-        _abandon(settings, service, launched)
+        _abandon(settings, service, owned)
         reason = node.why(log_start)
         if "already in use" in reason and attempt < PORT_ATTEMPTS:
             ports = tuple(free_ports(2))
@@ -267,7 +265,7 @@ def _becomes_ready(settings: Settings, service: KafkaService, node: KafkaNode) -
 _left_running: list[subprocess.Popen[bytes]] = []
 
 
-def _popen_detached(node: KafkaNode, command: list[str]) -> tuple[subprocess.Popen[bytes], int]:
+def _start_detached(node: KafkaNode, command: list[str]) -> int:
     with node.console_log.open("wb") as console:
         launched = subprocess.Popen(
             command,
@@ -278,39 +276,14 @@ def _popen_detached(node: KafkaNode, command: list[str]) -> tuple[subprocess.Pop
             start_new_session=True,
         )
     _left_running.append(launched)
-    return launched, launched.pid
+    return launched.pid
 
 
-def _popen_owned(node: KafkaNode, command: list[str]) -> tuple[subprocess.Popen[bytes], int]:
-    with node.console_log.open("wb") as console:
-        launched = subprocess.Popen(
-            [sys.executable, str(Path(supervisor.__file__)), *command],
-            cwd=node.folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=console,
-            start_new_session=True,
-        )
-    assert launched.stdout
-    first_line = launched.stdout.readline()
-    if not first_line:
-        raise ServiceError("Kafka was not started: its supervisor ended at once", f"See {node.console_log}")
-    return launched, int(first_line)
-
-
-def _abandon(settings: Settings, service: KafkaService, launched: subprocess.Popen[bytes]) -> None:
+def _abandon(settings: Settings, service: KafkaService, owned: OwnedProcess | None) -> None:
     end(service.identity, STOP_SECONDS)
-    _close(launched)
+    if owned:
+        owned.close()
     _forget(settings, service)
-
-
-def _close(launched: subprocess.Popen[bytes]) -> None:
-    """Let go of the supervisor (or the broker itself) and reap it."""
-    for pipe in (launched.stdin, launched.stdout):
-        if pipe:
-            pipe.close()
-    with suppress(subprocess.TimeoutExpired):
-        launched.wait(STOP_SECONDS)
 
 
 def _forget(settings: Settings, service: KafkaService) -> None:

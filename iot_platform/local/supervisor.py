@@ -1,12 +1,14 @@
 """Runs one command for an owner and ends it when the owner ends, however that happens. A script of its own.
 
-``python supervisor.py COMMAND…``: the owner holds the other end of this process's stdin and is its parent. The pid of
-the command is the first line on stdout. When stdin closes or the parent changes (a kill -9 leaves no time for more), the
-command is asked to end, and made to end after ``PATIENCE_SECONDS``. Only the standard library: it starts in no time.
+``python supervisor.py SIGNAL PATIENCE COMMAND…``: the owner holds the other end of this process's stdin and is its
+parent. The pid of the command is the first line on stdout. When stdin closes or the parent changes (a kill -9 leaves
+no time for more), the command gets the signal, and after PATIENCE seconds it is killed. It leads a session of its own:
+whatever it started there and left behind is killed with it. Only the standard library: it starts in no time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
@@ -15,7 +17,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-PATIENCE_SECONDS = 15
 LOOK_SECONDS = 0.25
 PR_SET_PDEATHSIG = 1
 
@@ -34,30 +35,34 @@ def owner_is_gone(owner: int) -> bool:
     return (bool(readable) and not os.read(sys.stdin.fileno(), 1)) or os.getppid() != owner
 
 
-def main(command: list[str]) -> int:
+def main(ending: signal.Signals, patience_seconds: float, command: list[str]) -> int:
     """Start the command, follow it and the owner; the command's exit code."""
     owner = os.getppid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's to handle
+    asked_to_end: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: asked_to_end.append(received))
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,
+        start_new_session=True,
         preexec_fn=follow_parent(),  # noqa: PLW1509 - this process has one thread
     )
-    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     sys.stdout.write(f"{child.pid}\n")
     sys.stdout.flush()
-    while child.poll() is None and not owner_is_gone(owner):
+    while child.poll() is None and not asked_to_end and not owner_is_gone(owner):
         continue
     if child.poll() is None:
-        child.terminate()
+        child.send_signal(ending)
     try:
-        code = child.wait(PATIENCE_SECONDS)
+        code = child.wait(patience_seconds)
     except subprocess.TimeoutExpired:
         child.kill()
         code = child.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
     return code if code >= 0 else 128 - code  # a signal's number as a shell reports it
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(signal.Signals[sys.argv[1]], float(sys.argv[2]), sys.argv[3:]))

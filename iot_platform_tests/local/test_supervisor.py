@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from iot_platform.errors import PlatformError, ServiceError
 from iot_platform.local import supervisor
+from iot_platform.local.owned import owned, start_owned
 from iot_platform.local.process import ProcessIdentity, wait_until
 
 SUPERVISOR = Path(supervisor.__file__)
@@ -15,7 +19,7 @@ STUBBORN = [sys.executable, "-c", "import signal; signal.signal(15, signal.SIG_I
 
 def supervised(command: list[str], **options: object) -> tuple[subprocess.Popen[bytes], ProcessIdentity]:
     process = subprocess.Popen(
-        [sys.executable, str(SUPERVISOR), *command],
+        [sys.executable, str(SUPERVISOR), "SIGTERM", "10", *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -45,7 +49,7 @@ def test_the_command_ends_when_the_supervisor_is_killed() -> None:
 def test_the_command_ends_when_the_owner_is_gone_though_a_child_of_it_holds_the_pipe(tmp_path: Path) -> None:
     owner = (
         "import os, subprocess, sys, signal\n"
-        f"p = subprocess.Popen([sys.executable, {str(SUPERVISOR)!r}, *{SLEEP!r}], stdin=subprocess.PIPE,"
+        f"p = subprocess.Popen([sys.executable, {str(SUPERVISOR)!r}, 'SIGTERM', '10', *{SLEEP!r}], stdin=subprocess.PIPE,"
         " stdout=subprocess.PIPE, start_new_session=True)\n"
         "print(p.stdout.readline().decode().strip(), flush=True)\n"
         "if os.fork() == 0:\n"
@@ -66,17 +70,30 @@ def test_the_command_ends_when_the_owner_is_gone_though_a_child_of_it_holds_the_
 
 
 def test_a_command_that_does_not_listen_is_killed_when_patience_is_over(tmp_path: Path) -> None:
-    script = f"import sys; sys.path.insert(0, {str(SUPERVISOR.parent)!r}); import supervisor as s; "
-    script += f"s.PATIENCE_SECONDS = 0.2; sys.exit(s.main({STUBBORN!r}))"
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path
-    ) as process:
-        assert process.stdout and process.stdin
-        command = ProcessIdentity.of(int(process.stdout.readline()))
-        assert wait_until((tmp_path / "on").exists, 10)
-        process.stdin.close()
-        assert process.wait(10) == 128 + signal.SIGKILL
-        assert not command.is_running
+    process = start_owned(STUBBORN, tmp_path / "log", cwd=tmp_path, patience_seconds=0.2)
+    command = ProcessIdentity.of(process.pid)
+    assert wait_until((tmp_path / "on").exists, 10)
+    process.close()
+    assert process.wait() == 128 + signal.SIGKILL
+    assert not command.is_running
+
+
+def test_the_command_ends_by_the_signal_it_wants_and_takes_its_children_along(tmp_path: Path) -> None:
+    start_child = f"import subprocess; print(subprocess.Popen({SLEEP!r}).pid, flush=True); import signal; signal.pause()"
+    log = tmp_path / "logs" / "log"
+    with owned([sys.executable, "-c", start_child], log, ending=signal.SIGINT) as process:
+        assert wait_until(lambda: bool(log.read_text()), 10)
+        child = ProcessIdentity.of(int(log.read_text()))
+        assert child.is_running
+    assert process.wait() == 128 + signal.SIGINT and "KeyboardInterrupt" in log.read_text()
+    assert wait_until(lambda: not child.is_running, 10)
+
+
+def test_a_command_that_is_not_there_and_a_log_that_cannot_be_written_are_said(tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match="absent was not started. See .*log"):
+        start_owned([tmp_path / "absent"], tmp_path / "log")
+    with pytest.raises(PlatformError, match="cannot be made: Not a directory"):
+        start_owned(SLEEP, Path("/dev/null/logs/log"))
 
 
 def test_the_end_of_the_command_is_the_end_of_the_supervisor() -> None:
