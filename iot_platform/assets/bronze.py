@@ -1,0 +1,104 @@
+"""Bronze: what Kafka delivered. One step drains every topic into readings and quarantine, whatever dates were asked for."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from iot_platform.assets.metadata import OWNERS, asset_key, description, snapshot_metadata, table_metadata
+from iot_platform.assets.platform import Platform
+from iot_platform.assets.topics import topic_key
+from iot_platform.lake.lake import Lake
+from iot_platform.settings import Settings
+from iot_platform.topics import load_topics
+
+BRONZE = ("bronze/readings", "bronze/quarantine")
+DRAIN_RETRY = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL)
+
+
+def bronze_assets(settings: Settings, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """``bronze/readings`` and ``bronze/quarantine``, made by one drain of all topics."""
+    topics = [topic_key(topic) for topic in load_topics(settings).values()]
+
+    @dg.multi_asset(
+        name="drain",
+        specs=[
+            dg.AssetSpec(
+                asset_key(table),
+                deps=topics,
+                description=description(table),
+                group_name="bronze",
+                kinds={"spark", "delta"},
+                owners=OWNERS,
+                metadata=table_metadata(table, settings),
+                partitions_def=partitions,
+            )
+            for table in BRONZE
+        ],
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        retry_policy=DRAIN_RETRY,
+        pool="bronze",
+    )
+    def drain(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Any:
+        """Everything that waits in Kafka, landed exactly once; each date it touched is reported."""
+        from iot_platform.ingest import drain as drain_topics
+
+        before = _sequences(platform.lake)
+        try:
+            drained = _fields(drain_topics(platform.settings))
+        finally:
+            touched = _report(context, platform.lake, before)
+        for table in BRONZE:
+            yield dg.MaterializeResult(
+                asset_key(table), metadata={**drained, "dates_touched": len(touched[table])}
+            )
+
+    return drain
+
+
+def _sequences(lake: Lake) -> dict[str, dict[date, int]]:
+    return {table: dict(lake.snapshot(table).sequences) for table in BRONZE}
+
+
+def touched_dates(before: Mapping[date, int], after: Mapping[date, int]) -> list[date]:
+    """The dates that a drain wrote to: their largest ``ingest_seq`` grew."""
+    return sorted(day for day, seq in after.items() if seq > before.get(day, 0))
+
+
+def _report(
+    context: dg.AssetExecutionContext, lake: Lake, before: Mapping[str, Mapping[date, int]]
+) -> dict[str, list[date]]:
+    """Tell Dagster of every date that was touched: those of the run by metadata, the others by an event of their own."""
+    touched: dict[str, list[date]] = {}
+    own = set(context.partition_keys)
+    for table in BRONZE:
+        snapshot = lake.snapshot(table)
+        touched[table] = touched_dates(before[table], snapshot.sequences)
+        for day in sorted({*touched[table], *(date.fromisoformat(key) for key in own)}):
+            metadata = {**snapshot_metadata(snapshot, day), "level": snapshot.sequences.get(day, 0)}
+            if day.isoformat() in own:
+                context.add_asset_metadata(metadata, asset_key=asset_key(table), partition_key=day.isoformat())
+            else:
+                context.log_event(
+                    dg.AssetMaterialization(asset_key(table), partition=day.isoformat(), metadata=metadata)
+                )
+    return touched
+
+
+def _fields(result: Any) -> dict[str, Any]:
+    """The drain's figures as metadata: numbers as they are, mappings as JSON."""
+    values = asdict(result) if is_dataclass(result) and not isinstance(result, type) else vars(result)
+    return {
+        name: dg.MetadataValue.json(_plain(value)) if isinstance(value, Mapping | list | tuple) else value
+        for name, value in values.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.isoformat() if isinstance(value, date) else value

@@ -1,0 +1,137 @@
+"""Silver and Gold: one asset for every daily table of ``transforms/catalog.py``, all made in the same way.
+
+A new derived table is a contract, a SQL text and a catalog entry; no code is added here. In a range, each date is made,
+held against its contract and committed by itself: one that fails is left as it was and is named when the step fails at
+its end; what did commit is reported, and what reads it is made on by its level.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from iot_platform.assets.metadata import (
+    OWNERS,
+    asset_key,
+    date_metadata,
+    description,
+    table_metadata,
+)
+from iot_platform.assets.platform import Platform
+from iot_platform.automation.partitions import dates, look_back
+from iot_platform.checks.contract import CONTRACT_CHECK, broken_before_commit
+from iot_platform.contracts.tables import TABLES
+from iot_platform.errors import DataError, PlatformError
+from iot_platform.settings import Settings
+from iot_platform.transforms.catalog import Transform, code_version
+
+if TYPE_CHECKING:
+    from iot_platform.engines.materialize import DateResult
+
+LEVEL_TAG = "iot/level"
+RETRY = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+
+
+@dataclass
+class RangeResult:
+    """What became of the dates of one step: made (or found up to date), and failed, each with its error."""
+
+    made: "list[DateResult]" = field(default_factory=list)
+    failed: dict[date, PlatformError] = field(default_factory=dict)
+
+
+def make_range(days: Iterable[date], make: Callable[[date], "DateResult"]) -> RangeResult:
+    """Make each date by itself: the platform's own errors are kept for the end, anything else is a defect and rises."""
+    result = RangeResult()
+    for day in days:
+        try:
+            result.made.append(make(day))
+        except PlatformError as error:
+            result.failed[day] = error
+    return result
+
+
+def derived_asset(transform: Transform, settings: Settings, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """The asset of one derived table."""
+    table = transform.table
+
+    @dg.asset(
+        key=asset_key(table),
+        deps=[
+            dg.AssetDep(
+                asset_key(source.table),
+                partition_mapping=look_back(source.look_back) if TABLES[source.table].partition else None,
+            )
+            for source in transform.inputs
+        ],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        code_version=code_version(transform),
+        group_name=TABLES[table].layer,
+        kinds={settings.engine, "delta"},
+        owners=OWNERS,
+        description=description(table),
+        metadata=table_metadata(table, settings),
+        retry_policy=RETRY,
+        pool=TABLES[table].view,
+    )
+    def make(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
+        from iot_platform.engines.materialize import materialize_date
+
+        # A run that the level sensor asks for makes what is stale; one that a person launches makes its dates again.
+        force = LEVEL_TAG not in context.run.tags
+        now = platform.now()
+        result = make_range(
+            dates(context.partition_keys),
+            lambda day: materialize_date(platform.lake, platform.engine, transform, day, force=force, now=now),
+        )
+        if result.failed:
+            report_partial(context, table, platform, result)
+            raise failure(table, result)
+        snapshot = platform.lake.snapshot(table)
+        for made in result.made:
+            context.add_asset_metadata(date_metadata(made, snapshot), partition_key=made.day.isoformat())
+        return dg.MaterializeResult()
+
+    return make
+
+
+def report_partial(context: dg.AssetExecutionContext, table: str, platform: Platform, result: RangeResult) -> None:
+    """Before the step fails: report the dates that were committed, and each date's contract check.
+
+    A failed step emits no materializations of its own, and the check steps after it do not run.
+    """
+    snapshot = platform.lake.snapshot(table)
+    for made in result.made:
+        context.log_event(
+            dg.AssetMaterialization(
+                asset_key(table), partition=made.day.isoformat(), metadata=date_metadata(made, snapshot)
+            )
+        )
+        context.log_event(
+            dg.AssetCheckEvaluation(
+                asset_key=asset_key(table), check_name=CONTRACT_CHECK, passed=True, blocking=True,
+                partition=made.day.isoformat(), metadata={"rows": made.rows, "checked": "before the commit"},
+            )
+        )  # fmt: skip
+    for day, error in result.failed.items():
+        if isinstance(error, DataError):
+            outcome = broken_before_commit(error)
+            context.log_event(
+                dg.AssetCheckEvaluation(
+                    asset_key=asset_key(table), check_name=CONTRACT_CHECK, passed=False, blocking=True,
+                    partition=day.isoformat(), metadata=outcome.metadata, description=outcome.description,
+                )
+            )  # fmt: skip
+
+
+def failure(table: str, result: RangeResult) -> dg.Failure:
+    """The step's failure: names the dates. Broken data fails the same way again, so only other errors are retried."""
+    named = ", ".join(day.isoformat() for day in result.failed)
+    return dg.Failure(
+        description=f"{table}: not made: {named}; made: {len(result.made)} date(s). {next(iter(result.failed.values()))}",
+        metadata={day.isoformat(): str(error) for day, error in result.failed.items()},
+        allow_retries=not any(isinstance(error, DataError) for error in result.failed.values()),
+    )

@@ -1,0 +1,204 @@
+"""The level sensor: asks for exactly the dates that are older than their inputs. It remembers nothing between ticks.
+
+A lost tick, a crash, a failed run or several arrivals in one tick heal at the next look (design, section 8).
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import dagster as dg
+
+from iot_platform.assets.derived import LEVEL_TAG
+from iot_platform.assets.metadata import asset_key
+from iot_platform.assets.platform import Platform
+from iot_platform.assets.registry import REGISTRY
+from iot_platform.automation import runs
+from iot_platform.automation.planning import Made, Plan, Request, plan
+from iot_platform.checks.asset_checks import blocking_checks
+from iot_platform.lake.lake import Lake
+from iot_platform.lake.levels import Levels, daily_transforms
+from iot_platform.transforms.catalog import TRANSFORMS
+
+INTERVAL_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Stale:
+    """What the lake says: stale dates by table in order of dependency, and those whose own inputs moved."""
+
+    dates: Mapping[str, list[date]]
+    moved: frozenset[Made]
+    levels: Levels
+
+    def level(self, table: str, day: date) -> int:
+        return self.levels.needed(TRANSFORMS[table], day)
+
+
+def look(lake: Lake) -> Stale:
+    """Read the levels once."""
+    levels = Levels(lake)
+    stale = levels.stale()
+    moved = {
+        (table, day)
+        for table, days in stale.items()
+        for day in days
+        if levels.needed(TRANSFORMS[table], day) > levels.recorded(table, day)
+    }
+    return Stale(stale, frozenset(moved), levels)
+
+
+def reads() -> dict[str, dict[str, int]]:
+    """Per daily table, the daily tables it reads and how many days it looks back."""
+    daily = {transform.table for transform in daily_transforms()}
+    return {
+        transform.table: {source.table: source.look_back for source in transform.inputs if source.table in daily}
+        for transform in daily_transforms()
+    }
+
+
+def decide(
+    stale: Stale,
+    instance: dg.DagsterInstance,
+    now: datetime,
+    in_progress: Collection[Made],
+    failing: Collection[Made],
+) -> tuple[list[dg.RunRequest], list[str]]:
+    """The runs to ask for now, and why others are not asked for."""
+    given_up: set[Made] = set()
+    while True:
+        planned: Plan = plan(
+            stale.dates, reads(), moved=stale.moved, in_progress=in_progress, failing=failing, given_up=given_up
+        )
+        requests: list[dg.RunRequest] = []
+        reasons: list[str] = []
+        newly: set[Made] = set()
+        for request in planned.requests:
+            identity = request.identity(stale.level)
+            tried = runs.attempts(instance, identity)
+            if tried.is_exhausted:
+                newly.update((table, day) for table in request.tables for day in request.days)
+            elif wait := tried.wait(now):
+                reasons.append(f"{named(request)} is tried again in {wait.total_seconds():.0f} s")
+            else:
+                requests.append(run_request(request, identity, tried.count + 1))
+        if not newly:
+            break
+        given_up |= newly
+    reasons += _reasons(planned, given_up)
+    return requests, reasons
+
+
+def _reasons(planned: Plan, given_up: Collection[Made]) -> list[str]:
+    reasons: list[str] = []
+    if planned.waiting:
+        reasons.append(f"{len(planned.waiting)} output date(s) wait for a run to end")
+    for table, day in sorted(planned.blocked):
+        reasons.append(f"{table} {day} is blocked by a failed check of what it reads")
+    for table, day in sorted(given_up):
+        reasons.append(f"{table} {day} failed {runs.MAX_ATTEMPTS} times: launch it by hand, or wait for its inputs to move")
+    return reasons
+
+
+def named(request: Request) -> str:
+    days = f"{request.first}" if request.first == request.last else f"{request.first} … {request.last}"
+    return f"{', '.join(request.tables)} of {days}"
+
+
+def run_request(request: Request, identity: str, attempt: int) -> dg.RunRequest:
+    """One run over the request's dates. A failed attempt does not burn the key: the next one has its own."""
+    return dg.RunRequest(
+        run_key=f"{identity}/{attempt}",
+        asset_selection=[asset_key(table) for table in request.tables],
+        tags={
+            runs.RANGE_START: request.first.isoformat(),
+            runs.RANGE_END: request.last.isoformat(),
+            LEVEL_TAG: identity,
+            runs.REQUEST_TAG: identity,
+            "iot/attempt": str(attempt),
+        },
+    )
+
+
+def failing_outputs(instance: dg.DagsterInstance, days: Collection[date]) -> set[Made]:
+    """Outputs on these dates whose newest blocking check failed."""
+    from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+    if not days:
+        return set()
+    table_by_check = {key: table for table, keys in blocking_checks().items() for key in keys}
+    found = instance.event_log_storage.get_asset_check_partition_info(
+        list(table_by_check), partition_keys=sorted(day.isoformat() for day in days)
+    )
+    return {
+        (table_by_check[info.check_key], date.fromisoformat(info.partition_key))
+        for info in found
+        if info.partition_key and info.latest_execution_status == AssetCheckExecutionRecordStatus.FAILED
+    }
+
+
+def registry_mark(lake: Lake) -> str | None:
+    """What the registries are to be made from (newest Bronze, declarations); None when they are up to date."""
+    from iot_platform.engines.registry import registry_is_stale
+    from iot_platform.lake.declarations import fingerprint
+
+    if not registry_is_stale(lake):
+        return None
+    newest = max(lake.snapshot("bronze/readings").sequences.values(), default=0)
+    return f"registry/{newest}/{fingerprint(lake.settings.declarations)}"
+
+
+def registry_request(
+    lake: Lake, instance: dg.DagsterInstance, now: datetime
+) -> tuple[dg.RunRequest | None, list[str]]:
+    """The run that brings the registries up to Bronze and the declarations, or why there is none though they moved."""
+    identity = registry_mark(lake)
+    if identity is None:
+        return None, []
+    tried = runs.attempts(instance, identity)
+    if tried.is_exhausted:
+        return None, [f"the registries could not be synchronized in {tried.count} attempts: look at the last run"]
+    if wait := tried.wait(now):
+        return None, [f"the registries are tried again in {wait.total_seconds():.0f} s"]
+    return dg.RunRequest(
+        run_key=f"{identity}/{tried.count + 1}",
+        asset_selection=[asset_key(table) for table in REGISTRY],
+        tags={LEVEL_TAG: identity, runs.REQUEST_TAG: identity, "iot/attempt": str(tried.count + 1)},
+    ), []
+
+
+def evaluate(platform: Platform, instance: dg.DagsterInstance, partitions: dg.PartitionsDefinition) -> dg.SensorResult:
+    """One look: registries first (dates are made from them), then the dates."""
+    # Runs before levels: a run that ends in between is still taken for running and its dates wait for the next look.
+    in_flight = runs.unfinished(instance)
+    now = platform.now()
+    if runs.makes(in_flight, asset_key(REGISTRY[0])):
+        return dg.SensorResult(skip_reason="the registries are being synchronized; the dates come after")
+    registry, reasons = registry_request(platform.lake, instance, now)
+    if registry:
+        return dg.SensorResult(run_requests=[registry])
+    stale = look(platform.lake)
+    busy = runs.being_made(in_flight, partitions, stale.dates)
+    days = {day for listed in stale.dates.values() for day in listed}
+    requests, why_not = decide(stale, instance, now, busy, failing_outputs(instance, days))
+    if requests:
+        return dg.SensorResult(run_requests=requests)
+    reasons += why_not
+    return dg.SensorResult(skip_reason="; ".join(reasons[:10]) or "every date is made from its newest inputs")
+
+
+def level_sensor(partitions: dg.PartitionsDefinition) -> dg.SensorDefinition:
+    """Asks for the dates whose inputs moved."""
+    targets = [asset_key(table) for table in (*REGISTRY, *(transform.table for transform in daily_transforms()))]
+
+    @dg.sensor(
+        name="stale_dates",
+        description="Asks for exactly the dates of Silver and Gold that are older than their inputs.",
+        target=dg.AssetSelection.assets(*targets),
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def stale_dates(context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]) -> dg.SensorResult:
+        return evaluate(platform, context.instance, partitions)
+
+    return stale_dates

@@ -1,0 +1,103 @@
+"""What Dagster's own record says about runs: what is being made now, and how often the same request was tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from iot_platform.assets.metadata import asset_key, table_of
+from iot_platform.automation.partitions import dates
+from iot_platform.automation.planning import Made
+
+if TYPE_CHECKING:
+    from dagster._core.storage.dagster_run import RunRecord
+
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+PARTITION = "dagster/partition"
+REQUEST_TAG = "iot/request"  # what was asked for, the same on each attempt
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+MAX_ATTEMPTS = 3
+FIRST_DELAY = timedelta(seconds=30)
+LONGEST_DELAY = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """How often a request was run to an end, and when the last one ended (UTC; None: never)."""
+
+    count: int
+    last_ended: datetime | None = None
+
+    @property
+    def is_exhausted(self) -> bool:
+        return self.count >= MAX_ATTEMPTS
+
+    def wait(self, now: datetime) -> timedelta:
+        """How much longer to wait before the next attempt: 30 s after the first failure, twice that after each further."""
+        if not self.count or self.last_ended is None:
+            return timedelta(0)
+        delay = min(FIRST_DELAY * 2 ** min(self.count - 1, 10), LONGEST_DELAY)
+        return max(timedelta(0), self.last_ended + delay - now)
+
+
+def unfinished(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """Runs that are queued or run."""
+    return list(instance.get_runs(filters=dg.RunsFilter(statuses=UNFINISHED)))
+
+
+def being_made(runs: Iterable[dg.DagsterRun], partitions: dg.PartitionsDefinition, tables: Iterable[str]) -> set[Made]:
+    """The outputs that these runs make, or are about to: of the given tables, by date."""
+    known = {asset_key(table) for table in tables}
+    made: set[Made] = set()
+    for run in runs:
+        selection = run.asset_selection
+        keys = known if selection is None else known & set(selection)
+        for day in dates(_partition_keys(run, partitions)):
+            made.update((table_of(key), day) for key in keys)
+    return made
+
+
+def makes(runs: Iterable[dg.DagsterRun], key: dg.AssetKey) -> bool:
+    """Whether one of these runs makes the asset."""
+    return any(run.asset_selection is not None and key in run.asset_selection for run in runs)
+
+
+def _partition_keys(run: dg.DagsterRun, partitions: dg.PartitionsDefinition) -> list[str]:
+    first, last = run.tags.get(RANGE_START), run.tags.get(RANGE_END)
+    if first and last:
+        return list(partitions.get_partition_keys_in_range(dg.PartitionKeyRange(first, last)))
+    one = run.tags.get(PARTITION)
+    return [one] if one else []
+
+
+def attempts(instance: dg.DagsterInstance, request: str, limit: int = MAX_ATTEMPTS) -> Attempts:
+    """Past attempts at one request, whatever became of them: it is asked for again, so none brought what was wanted."""
+    return _ended(instance.get_run_records(filters=dg.RunsFilter(tags={REQUEST_TAG: request}), limit=limit))
+
+
+def failures_in_a_row(instance: dg.DagsterInstance, request: str, limit: int = 10) -> Attempts:
+    """The failures since the last success of a request that is repeated for ever (the drain)."""
+    records = instance.get_run_records(filters=dg.RunsFilter(tags={REQUEST_TAG: request}), limit=limit)
+    failed: list[RunRecord] = []
+    for record in records:
+        if record.dagster_run.status == dg.DagsterRunStatus.SUCCESS:
+            break
+        failed.append(record)
+    return _ended(failed)
+
+
+def _ended(records: Iterable[RunRecord]) -> Attempts:
+    ended = [record for record in records if record.dagster_run.is_finished]
+    moments = [record.end_time for record in ended if record.end_time]
+    return Attempts(len(ended), datetime.fromtimestamp(max(moments), UTC) if moments else None)

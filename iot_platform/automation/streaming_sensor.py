@@ -1,0 +1,61 @@
+"""The streaming sensor: asks for a drain when a topic is ahead of Bronze. Its look at Kafka is bounded in time."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import dagster as dg
+
+from iot_platform.assets.bronze import BRONZE
+from iot_platform.assets.metadata import asset_key
+from iot_platform.assets.platform import Platform
+from iot_platform.assets.registry import REGISTRY
+from iot_platform.automation import runs
+from iot_platform.errors import ServiceError
+
+INTERVAL_SECONDS = 5
+DRAIN = "drain"  # the request that is repeated for ever
+
+
+def decide(
+    behind: Mapping[str, int], instance: dg.DagsterInstance, now: datetime
+) -> dg.RunRequest | dg.SkipReason:
+    """Ask for a drain when something waits, none is under way, and the last failures are long enough ago.
+
+    ``behind``: per topic, how many offsets Bronze has not committed.
+    """
+    if not any(behind.values()):
+        return dg.SkipReason("Bronze has everything that is in the topics")
+    if runs.makes(runs.unfinished(instance), asset_key(BRONZE[0])):
+        return dg.SkipReason("a drain is under way")
+    failures = runs.failures_in_a_row(instance, DRAIN)
+    if wait := failures.wait(now):
+        return dg.SkipReason(f"the last {failures.count} drain(s) failed; tried again in {wait.total_seconds():.0f} s")
+    return dg.RunRequest(
+        asset_selection=[asset_key(table) for table in (*BRONZE, *REGISTRY)],
+        partition_key=now.date().isoformat(),
+        tags={runs.REQUEST_TAG: DRAIN, "iot/behind": str(sum(behind.values()))},
+    )
+
+
+def streaming_sensor() -> dg.SensorDefinition:
+    """Asks for a drain of Kafka into Bronze, and the registries with it."""
+
+    @dg.sensor(
+        name="kafka_ahead",
+        description="Asks for a drain when a topic's end offset is ahead of what Bronze has committed.",
+        target=dg.AssetSelection.assets(*(asset_key(table) for table in (*BRONZE, *REGISTRY))),
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def kafka_ahead(
+        context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
+    ) -> dg.RunRequest | dg.SkipReason:
+        from iot_platform.ingest.lag import lag
+
+        try:
+            behind = {topic: found.lag for topic, found in lag(platform.settings).items()}
+        except ServiceError as error:
+            return dg.SkipReason(str(error))
+        return decide(behind, context.instance, platform.now())
+
+    return kafka_ahead

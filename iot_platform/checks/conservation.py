@@ -1,0 +1,30 @@
+"""The conservation check: every Bronze row of a date is in Silver or rejected with a reason. None vanishes, none appears."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import dagster as dg
+
+from iot_platform.checks.outcome import Outcome
+from iot_platform.lake.lake import Lake
+from iot_platform.lake.ledger import date_ledger
+
+
+def conserves(lake: Lake, day: date) -> Outcome:
+    """bronze = silver + rejected + pending, on one date."""
+    (line,) = date_ledger(lake, [day])
+    lost = f"{line.difference} row(s) of Bronze are neither in Silver nor rejected"
+    extra = f"{-line.difference} row(s) are in Silver or rejected that Bronze does not have"
+    return Outcome(
+        line.is_balanced,
+        "" if line.is_balanced else (lost if line.difference > 0 else extra),
+        {
+            "bronze": line.bronze,
+            "silver": line.silver,
+            "rejected": sum(line.rejected.values()),
+            "rejected_by_reason": dg.MetadataValue.json(dict(line.rejected)),
+            "pending": line.pending,
+            "difference": line.difference,
+        },
+    )
