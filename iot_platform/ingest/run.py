@@ -1,0 +1,251 @@
+"""Ingestion as its callers see it: ``drain`` what waits in Kafka, or ``run_continuously`` until told to stop.
+
+Both run the same query over the same checkpoint; they differ in the trigger. What a micro-batch does is in ``sink``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from iot_platform.contracts.parse import ParseRules
+from iot_platform.errors import PlatformError, ServiceError
+from iot_platform.ingest.broker import Held, held_offsets
+from iot_platform.ingest.failures import explain
+from iot_platform.ingest.generation import Start, choose_start
+from iot_platform.ingest.lag import lag_of
+from iot_platform.ingest.lease import lease
+from iot_platform.ingest.sink import BatchResult, BronzeSink, Ranges
+from iot_platform.ingest.source import source_options
+from iot_platform.lake.lake import Lake
+from iot_platform.local.process import wait_until
+from iot_platform.settings import Settings
+from iot_platform.topics import load_topics
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+APP_NAME = "iot-ingest"
+QUERY_NAME = "bronze"
+WAIT_SECONDS = 900.0  # for another drain that runs already
+TRIGGER_SECONDS = 2
+POLL_SECONDS = 0.5
+FINISH_SECONDS = 60.0  # a batch that runs when the stop comes is let finish
+BROKER_PAUSE_SECONDS = 2.0
+BatchHook = Callable[[BatchResult], None]
+
+
+@dataclass
+class DrainResult:
+    """What was landed. ``rows_by_date``: readings per event date (UTC); ``offsets``: ``[from, until)`` that were read."""
+
+    batches: int = 0
+    messages: int = 0
+    readings: int = 0
+    quarantined: int = 0
+    late: int = 0
+    rows_by_date: dict[date, int] = field(default_factory=dict)
+    offsets: Ranges = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, batch: BatchResult) -> None:
+        self.batches += 1
+        self.messages += batch.messages
+        self.readings += batch.readings
+        self.quarantined += batch.quarantined
+        self.late += batch.late
+        for day, count in batch.rows_by_date.items():
+            self.rows_by_date[day] = self.rows_by_date.get(day, 0) + count
+        for topic, spans in batch.offsets.items():
+            for partition, (start, until) in spans.items():
+                if start < until:
+                    known = self.offsets.setdefault(topic, {})
+                    known[partition] = (known.get(partition, (start, until))[0], until)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def drain(
+    settings: Settings,
+    spark: SparkSession | None = None,
+    *,
+    on_start: Callable[[int], None] | None = None,
+    on_batch: BatchHook | None = None,
+    on_step: Callable[[str], None] | None = None,
+    accept_loss: bool = False,
+    wait_seconds: float = WAIT_SECONDS,
+    now: Callable[[], datetime] = utc_now,
+) -> DrainResult:
+    """Land everything that is in Kafka now, exactly once; nothing waits: nothing is started and nothing committed.
+
+    ``on_start`` is told how many offsets wait, ``on_batch`` of each micro-batch, ``on_step`` of each commit. Raises a
+    ``PlatformError`` that says what to do; then what was committed stands and the rest is read by the next drain.
+    """
+    began = monotonic()
+    result = DrainResult()
+
+    def landed(batch: BatchResult) -> None:
+        result.add(batch)
+        if on_batch:
+            on_batch(batch)
+
+    running: list[StreamingQuery] = []
+    with lease(settings, "drain", wait_seconds=wait_seconds, on_lost=lambda: _stop(running)) as held_lease:
+        lake = Lake(settings)
+        held = _held(settings)
+        start = choose_start(
+            settings, lake, held, force_new=held_lease.needs_new_generation, accept_loss=accept_loss
+        )
+        waiting = sum(topic.lag for topic in lag_of(held.offsets, start.position.ends).values())
+        if on_start:
+            on_start(waiting)
+        if waiting:
+            stream = Stream(settings, held, start, now=now, on_batch=landed, on_step=on_step)
+            query = stream.begin(spark, available_now=True)
+            running.append(query)
+            stream.wait(query, lambda: False)
+            if held_lease.lost.is_set():
+                raise ServiceError("another process took over ingestion", "It brings what is left")
+    result.seconds = monotonic() - began
+    return result
+
+
+def run_continuously(
+    settings: Settings,
+    stop: threading.Event,
+    *,
+    on_batch: BatchHook | None = None,
+    on_state: Callable[[str], None] | None = None,
+    on_ready: Callable[[], None] | None = None,
+    accept_loss: bool = False,
+    trigger_seconds: float = TRIGGER_SECONDS,
+    now: Callable[[], datetime] = utc_now,
+) -> DrainResult:
+    """Land messages as they come until ``stop`` is set; a batch that runs then is finished.
+
+    A broker that is away is waited for, and the stream goes on by itself; ``on_state`` is told in a line. ``on_ready`` is
+    called after Spark is up (it takes the signal handlers; take them back there).
+    """
+    began = monotonic()
+    result = DrainResult()
+    say = on_state or (lambda _: None)
+
+    def landed(batch: BatchResult) -> None:
+        result.add(batch)
+        if on_batch:
+            on_batch(batch)
+
+    running: list[StreamingQuery] = []
+    with lease(settings, "continuous", on_lost=lambda: _stop(running)) as held_lease:
+        lake = Lake(settings)
+        force_new = held_lease.needs_new_generation
+        while not stop.is_set() and not held_lease.lost.is_set():
+            try:
+                held = _held(settings)
+                start = choose_start(settings, lake, held, force_new=force_new, accept_loss=accept_loss)
+                force_new = False
+                stream = Stream(settings, held, start, now=now, on_batch=landed)
+                query = stream.begin(None, available_now=False, trigger_seconds=trigger_seconds)
+                running[:] = [query]
+                if on_ready:
+                    on_ready()
+                say("ingesting")
+                stream.wait(query, stop.is_set)
+            except ServiceError as error:
+                if not running:
+                    raise  # it never ran: a wrong address, a missing topic
+                say(f"{error.what}; waiting for it")
+                stop.wait(BROKER_PAUSE_SECONDS)
+        if held_lease.lost.is_set():
+            raise ServiceError("another process took over ingestion", "It goes on where this one stood")
+    result.seconds = monotonic() - began
+    return result
+
+
+class Stream:
+    """The streaming query, from Kafka to the two Bronze tables."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        held: Held,
+        start: Start,
+        *,
+        now: Callable[[], datetime],
+        on_batch: BatchHook,
+        on_step: Callable[[str], None] | None = None,
+    ) -> None:
+        from iot_platform.engines.session import log_file
+
+        self.settings = settings
+        self.start = start
+        self.log = str(log_file(settings, APP_NAME))
+        self.failure: BaseException | None = None
+        contracts = {topic.name: contract for contract, topic in load_topics(settings).items()}
+        rules = ParseRules(contracts, settings.first_date)
+        self.sink = BronzeSink(
+            Lake(settings), start, held.topic_ids, rules, now=now, on_batch=on_batch, on_step=on_step
+        )
+
+    def begin(
+        self, spark: SparkSession | None, *, available_now: bool, trigger_seconds: float = TRIGGER_SECONDS
+    ) -> StreamingQuery:
+        """Start the query; Spark too when no session is given. Errors come as ``PlatformError``."""
+        from iot_platform.engines.session import build_spark
+        from iot_platform.local.kafka import bootstrap
+
+        session = spark or build_spark(self.settings, APP_NAME)
+        options = source_options(self.settings, bootstrap(self.settings), self.start.starting)
+        try:
+            frame = session.readStream.format("kafka").options(**options).load()
+            writer = (
+                frame.writeStream.queryName(QUERY_NAME)
+                .foreachBatch(self._land)
+                .option("checkpointLocation", str(self.start.checkpoint.path))
+            )
+            if available_now:
+                return writer.trigger(availableNow=True).start()
+            return writer.trigger(processingTime=f"{trigger_seconds} seconds").start()
+        except Exception as error:  # whatever Spark or Java says, the user gets one line
+            raise explain(error, self.log) from None
+
+    def wait(self, query: StreamingQuery, is_stopping: Callable[[], bool]) -> None:
+        """Wait until the query ends, or until it is to stop and no batch runs. Raises what ended it."""
+        try:
+            while not query.awaitTermination(POLL_SECONDS):  # pyright: ignore[reportArgumentType]  # takes parts too
+                if is_stopping():
+                    wait_until(lambda: not query.status["isTriggerActive"], FINISH_SECONDS)
+                    query.stop()
+        except Exception as error:  # Py4J's and Spark's errors have no common base but this
+            if is_stopping():  # the same signal may have ended the Java side
+                return
+            raise explain(self.failure or error, self.log) from None
+
+    def _land(self, frame: object, batch_id: int) -> None:
+        """Spark wraps what is raised here beyond recognition: it is kept as it was."""
+        try:
+            self.sink(frame, batch_id)  # pyright: ignore[reportArgumentType]
+        except BaseException as error:
+            self.failure = error
+            raise
+
+
+def _held(settings: Settings) -> Held:
+    return held_offsets(settings, [topic.name for topic in load_topics(settings).values()])
+
+
+def _stop(running: list[StreamingQuery]) -> None:
+    for query in running:
+        with suppress(Exception):  # it may be gone already, with its JVM
+            query.stop()
+
+
+__all__ = ["BatchResult", "DrainResult", "PlatformError", "drain", "run_continuously"]
