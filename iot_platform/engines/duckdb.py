@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -60,7 +61,7 @@ MEMORY_SHARE = 0.5
 
 @dataclass
 class DuckDBDerived:
-    """The computed rows, in a table of their own in-memory database."""
+    """The computed rows, in a temporary table that only this connection sees."""
 
     transform: Transform
     connection: DuckDBPyConnection
@@ -72,7 +73,7 @@ class DuckDBDerived:
         self.schema = pa.schema([pa.field(c.name, ARROW_TYPES[c.kind]) for c in self.transform.columns])
 
     def batches(self) -> pa.RecordBatchReader:
-        reader = self.connection.cursor().sql("select * from derived").to_arrow_reader(BATCH_ROWS)
+        reader = self.connection.sql("select * from derived").to_arrow_reader(BATCH_ROWS)
         return pa.RecordBatchReader.from_batches(self.schema, _typed(reader, self.schema))
 
     def duplicate_keys(self, keys: Sequence[str]) -> pa.Table:
@@ -95,13 +96,19 @@ class DuckDBDerived:
 
 
 class DuckDBEngine:
-    """Runs each computation in a database of its own, so that several may run at once in one process."""
+    """Runs each computation on a connection of its own, with views and tables that only it sees.
+
+    The database behind them is one and stays open (opening one costs as much as a small date), so its memory limit
+    holds for all computations of the process together.
+    """
 
     name = "duckdb"
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._spill: Path | None = None
+        self._database: DuckDBPyConnection | None = None
+        self._opening = Lock()
 
     def compute(self, transform: Transform, inputs: Inputs, params: Params) -> DuckDBDerived:
         began = time.perf_counter()
@@ -120,11 +127,22 @@ class DuckDBEngine:
         return DuckDBDerived(transform, connection, rows, time.perf_counter() - began)
 
     def close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
         if self._spill is not None:
             shutil.rmtree(self._spill, ignore_errors=True)
             self._spill = None
 
     def _connect(self) -> DuckDBPyConnection:
+        with self._opening:
+            if self._database is None:
+                self._database = self._open()
+            connection = self._database.cursor()
+        connection.execute("set TimeZone = 'UTC'")
+        return connection
+
+    def _open(self) -> DuckDBPyConnection:
         import duckdb
 
         options: dict[str, Any] = {
@@ -136,13 +154,11 @@ class DuckDBEngine:
         if self.settings.duckdb_threads:
             options["threads"] = self.settings.duckdb_threads
         try:
-            connection = duckdb.connect(":memory:", config=options)
+            return duckdb.connect(":memory:", config=options)
         except duckdb.Error as error:
             raise PlatformError(
                 f"DuckDB does not start: {_first_line(error)}", "Check IOT_DUCKDB_MEMORY and IOT_DUCKDB_THREADS."
             ) from None
-        connection.execute("set TimeZone = 'UTC'")
-        return connection
 
     def _spill_folder(self) -> Path:
         """A folder of this engine alone: DuckDB names its spill files the same in every database."""
@@ -260,7 +276,7 @@ def _open_slice(connection: DuckDBPyConnection, transform: Transform, number: in
 def _run(connection: DuckDBPyConnection, transform: Transform, *, first: bool) -> None:
     columns = ", ".join(f'"{c.name}"::{DUCKDB_TYPES[c.kind]} as "{c.name}"' for c in transform.columns)
     order = ", ".join(transform.contract.sort)
-    target = "create table derived as" if first else "insert into derived"
+    target = "create temp table derived as" if first else "insert into derived"
     connection.execute(f"{target} select {columns} from (\n{transform.sql}\n) made order by {order}")
 
 
