@@ -1,0 +1,66 @@
+"""``iot status``: tables, topics and the conservation ledger."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from iot_platform.cli.console import JsonOption, emit_json, out, table
+from iot_platform.settings import load_settings
+
+
+def status(as_json: Annotated[bool, JsonOption] = False) -> None:
+    """How the tables, the topics and the ledger stand; needs no running service.
+
+    Example: iot status --json
+    """
+    from iot_platform.status import platform_status
+
+    found = platform_status(load_settings())
+    if as_json:
+        emit_json(found)
+        return
+    out.print(tables_shown(found["tables"]))
+    out.print(
+        table(
+            "Topics" if any(row["lag"] is not None for row in found["topics"].values()) else "Topics (no broker answers)",
+            ("topic", "end offset", "committed", "lag"),
+            [(name, row["end_offset"], row["committed_offset"], row["lag"]) for name, row in found["topics"].items()],
+        )
+    )
+    out.print(ledger_shown(found["ledger"], limit=31))
+    out.print(offsets_shown(found["offsets"]))
+
+
+def tables_shown(tables: dict[str, Any]) -> Table:
+    rows = [
+        (name, row["version"], row["rows"], row["bytes"], len(row["dates"]) or None, max(row["dates"], default=None))
+        for name, row in tables.items()
+    ]
+    return table("Tables", ("table", "version", "rows", "bytes", "dates", "newest"), rows)
+
+
+def ledger_shown(ledger: list[dict[str, Any]], limit: int = 0) -> Table:
+    """The newest ``limit`` dates (0: all): what came in against what came out."""
+    shown = ledger[-limit:] if limit else ledger
+    rows = [
+        (
+            row["event_date"], row["bronze"], row["silver"],
+            *(row["rejected"].get(reason, 0) for reason in ("duplicate", "null_value", "not_finite", "out_of_range")),
+            row["pending"], row["balanced"],
+        )
+        for row in shown
+    ]  # fmt: skip
+    columns = ("date", "bronze", "silver", "duplicate", "null", "not finite", "out of range", "pending", "balanced")
+    title = "Ledger: bronze = silver + rejected + pending"
+    return table(title if len(shown) == len(ledger) else f"{title} (newest {len(shown)} of {len(ledger)} dates)", columns, rows)
+
+
+def offsets_shown(offsets: dict[str, Any]) -> str:
+    balanced = "balanced" if offsets["balanced"] else "NOT BALANCED"
+    return (
+        f"Offsets: {offsets['consumed']:,} consumed = {offsets['bronze_messages']:,} in Bronze"
+        f" + {offsets['quarantined']:,} in quarantine - {offsets['redriven']:,} redriven: {balanced}"
+    )
