@@ -7,6 +7,7 @@ process by any other means: each part is owned by it.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -39,7 +40,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def say(line: str) -> None:
-    print(line, flush=True)
+    """One line for whoever looks; nobody may, when the terminal is gone already."""
+    with suppress(OSError):
+        print(line, flush=True)
 
 
 def develop(settings: Settings, port: int, rate: float) -> NoReturn:
@@ -65,9 +68,10 @@ def develop(settings: Settings, port: int, rate: float) -> NoReturn:
                 patience_seconds=DAGSTER_PATIENCE_SECONDS,
             )
         )
+        simulator = None
         if rate > 0:
             simulate = [program / "iot", "simulate", "--rate", f"{rate:g}"]
-            stack.enter_context(
+            simulator = stack.enter_context(
                 owned(simulate, logs / "simulator.log", cwd=PROJECT_ROOT, env=environment, ending=signal.SIGINT)
             )
             say(f"simulator      {rate:g} messages a second")
@@ -75,6 +79,10 @@ def develop(settings: Settings, port: int, rate: float) -> NoReturn:
         say(f"Dagster        http://{LOOPBACK}:{port}")
         say(f"logs           {logs}")
         say("Ctrl-C ends all of it.")
+        if simulator:
+            wait_until(lambda: simulator.has_ended or dagster.has_ended, math.inf)
+            if simulator.has_ended:
+                say(f"The simulator ended: {told(logs / 'simulator.log')}")
         code = dagster.wait()
         raise ServiceError(f"Dagster ended with exit code {code}: {told(logs / 'dagster.log')}", f"See {logs}")
 
@@ -83,9 +91,9 @@ def wait_for_ui(port: int, dagster: OwnedProcess, log: Path) -> None:
     """Return once the UI answers; ``ServiceError`` when Dagster ends before, or takes too long."""
 
     def answers_or_ended() -> bool:
-        return dagster.supervisor.poll() is not None or answers(port)
+        return dagster.has_ended or answers(port)
 
-    if not wait_until(answers_or_ended, UI_SECONDS) or dagster.supervisor.poll() is not None:
+    if not wait_until(answers_or_ended, UI_SECONDS) or dagster.has_ended:
         raise ServiceError(f"Dagster does not start: {told(log)}", f"See {log}")
 
 

@@ -25,6 +25,10 @@ class OwnedProcess:
     supervisor: subprocess.Popen[bytes]
     patience_seconds: float
 
+    @property
+    def has_ended(self) -> bool:
+        return self.supervisor.poll() is not None
+
     def wait(self) -> int:
         """Wait until the command ends by itself; its exit code, 128 + n after signal n."""
         return self.supervisor.wait()
