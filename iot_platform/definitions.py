@@ -9,22 +9,26 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from iot_platform.assets.bronze import bronze_assets
 from iot_platform.assets.derived import derived_asset
+from iot_platform.assets.marts import marts_assets
 from iot_platform.assets.platform import Platform
 from iot_platform.assets.registry import registry_assets
 from iot_platform.assets.topics import topic_assets
 from iot_platform.automation.level_sensor import level_sensor
+from iot_platform.automation.marts_sensor import marts_sensor
 from iot_platform.automation.observation import observation_sensor
 from iot_platform.automation.partitions import daily
 from iot_platform.automation.schedules import close_day
 from iot_platform.automation.streaming_sensor import streaming_sensor
 from iot_platform.checks.asset_checks import asset_checks
 from iot_platform.lake.levels import daily_transforms
+from iot_platform.marts.build import manifest as dbt_manifest
 from iot_platform.settings import Settings, load_settings
 
 # Parts of Dagster that are not final and used on purpose: a range in one run, look-backs at the first partition, and a
@@ -44,24 +48,32 @@ def _not_final_in_use() -> Iterator[None]:
         yield
 
 
-def build_defs(settings: Settings | None = None, overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """Fresh definitions for these settings (default: those of the environment); ``overrides`` replaces resources by name."""
+def build_defs(
+    settings: Settings | None = None, overrides: Mapping[str, Any] | None = None, manifest: Path | None = None
+) -> dg.Definitions:
+    """Fresh definitions for these settings (default: those of the environment).
+
+    ``overrides`` replaces resources by name. ``manifest`` is dbt's; by default the one kept with the state, which is
+    made again (some seconds) when a file of the dbt project changed.
+    """
     settings = settings or load_settings()
     with _not_final_in_use():
-        return _definitions(settings, overrides or {})
+        return _definitions(settings, overrides or {}, manifest or dbt_manifest(settings))
 
 
-def _definitions(settings: Settings, overrides: Mapping[str, Any]) -> dg.Definitions:
+def _definitions(settings: Settings, overrides: Mapping[str, Any], manifest: Path) -> dg.Definitions:
     partitions = daily(settings)
+    marts = marts_assets(settings, manifest)
     return dg.Definitions(
         assets=[
             *topic_assets(settings),
             bronze_assets(settings, partitions),
             registry_assets(settings),
             *(derived_asset(transform, settings, partitions) for transform in daily_transforms()),
+            marts,
         ],
         asset_checks=asset_checks(partitions),
-        sensors=[streaming_sensor(), level_sensor(partitions), observation_sensor()],
+        sensors=[streaming_sensor(), level_sensor(partitions), marts_sensor(marts), observation_sensor()],
         schedules=[close_day(partitions)],
         resources={"platform": Platform(settings), **overrides},
         # The engines use all cores for one table: a process a step would only add its start to each.

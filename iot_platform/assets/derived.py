@@ -22,6 +22,7 @@ from iot_platform.assets.metadata import (
 from iot_platform.assets.platform import Platform
 from iot_platform.automation.partitions import dates, look_back
 from iot_platform.checks.contract import CONTRACT_CHECK, broken_before_commit
+from iot_platform.checks.outcome import Outcome
 from iot_platform.contracts.tables import TABLES
 from iot_platform.errors import DataError, PlatformError
 from iot_platform.settings import Settings
@@ -110,21 +111,18 @@ def report_partial(context: dg.AssetExecutionContext, table: str, platform: Plat
                 asset_key(table), partition=made.day.isoformat(), metadata=date_metadata(made, snapshot)
             )
         )
-        context.log_event(
-            dg.AssetCheckEvaluation(
-                asset_key=asset_key(table), check_name=CONTRACT_CHECK, passed=True, blocking=True,
-                partition=made.day.isoformat(), metadata={"rows": made.rows, "checked": "before the commit"},
-            )
-        )  # fmt: skip
+        _report_check(context, table, made.day, Outcome(True, "", {"rows": made.rows, "checked": "before the commit"}))
     for day, error in result.failed.items():
         if isinstance(error, DataError):
-            outcome = broken_before_commit(error)
-            context.log_event(
-                dg.AssetCheckEvaluation(
-                    asset_key=asset_key(table), check_name=CONTRACT_CHECK, passed=False, blocking=True,
-                    partition=day.isoformat(), metadata=outcome.metadata, description=outcome.description,
-                )
-            )  # fmt: skip
+            _report_check(context, table, day, broken_before_commit(error))
+
+
+def _report_check(context: dg.AssetExecutionContext, table: str, day: date, outcome: Outcome) -> None:
+    event = dg.AssetCheckEvaluation(
+        asset_key=asset_key(table), check_name=CONTRACT_CHECK, passed=outcome.passed, blocking=True,
+        partition=day.isoformat(), metadata=outcome.metadata, description=outcome.description or None,
+    )  # fmt: skip
+    context.log_event(event)  # pyright: ignore[reportArgumentType]  # it takes these too, its annotation is older
 
 
 def failure(table: str, result: RangeResult) -> dg.Failure:

@@ -6,11 +6,12 @@ from datetime import datetime
 import dagster as dg
 
 from iot_platform.assets.bronze import BRONZE
-from iot_platform.assets.metadata import asset_key
+from iot_platform.assets.metadata import asset_key, snapshot_metadata
 from iot_platform.assets.platform import Platform
 from iot_platform.assets.registry import REGISTRY
 from iot_platform.automation import runs
 from iot_platform.errors import ServiceError
+from iot_platform.lake.lake import Lake
 
 INTERVAL_SECONDS = 5
 DRAIN = "drain"  # the request that is repeated for ever
@@ -37,6 +38,27 @@ def decide(
     )
 
 
+def commits_to_report(lake: Lake, cursor: str | None) -> tuple[list[dg.AssetMaterialization], str]:
+    """What a continuous ingest committed since the cursor, as a materialization a date; and the new cursor.
+
+    The cursor is the largest ``ingest_seq`` that was reported. The first look reports nothing: it only marks where it is.
+    """
+    snapshots = {table: lake.snapshot(table) for table in BRONZE}
+    newest = max((seq for snapshot in snapshots.values() for seq in snapshot.sequences.values()), default=0)
+    seen = newest if cursor is None else int(cursor)
+    events = [
+        dg.AssetMaterialization(
+            asset_key(table),
+            partition=day.isoformat(),
+            metadata={**snapshot_metadata(snapshot, day), "level": seq, "by": "continuous ingest"},
+        )
+        for table, snapshot in snapshots.items()
+        for day, seq in snapshot.sequences.items()
+        if seq > seen
+    ]
+    return events, str(newest)
+
+
 def streaming_sensor() -> dg.SensorDefinition:
     """Asks for a drain of Kafka into Bronze, and the registries with it."""
 
@@ -49,9 +71,14 @@ def streaming_sensor() -> dg.SensorDefinition:
     )
     def kafka_ahead(
         context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
-    ) -> dg.RunRequest | dg.SkipReason:
+    ) -> dg.RunRequest | dg.SkipReason | dg.SensorResult:
         from iot_platform.ingest.lag import lag
+        from iot_platform.ingest.lease import holder
 
+        ingesting = holder(platform.settings)
+        if ingesting and ingesting.mode == "continuous":
+            events, cursor = commits_to_report(platform.lake, context.cursor)
+            return dg.SensorResult(asset_events=list(events), cursor=cursor, skip_reason="a continuous ingest runs")
         try:
             behind = {topic: found.lag for topic, found in lag(platform.settings).items()}
         except ServiceError as error:

@@ -1,0 +1,77 @@
+"""The marts sensor: asks for a dbt build when Gold is ahead of what the published file was made from."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import date, datetime
+from pathlib import Path
+
+import dagster as dg
+
+from iot_platform.assets.marts import POOL
+from iot_platform.assets.platform import Platform
+from iot_platform.automation import runs
+from iot_platform.contracts.tables import TABLES
+from iot_platform.lake.lake import Lake
+
+INTERVAL_SECONDS = 15
+Levels = Mapping[tuple[str, date], int]
+
+
+def lake_levels(lake: Lake) -> dict[tuple[str, date], int]:
+    """The level of every date that the dbt project stages, by view name."""
+    from iot_platform.marts.sources import SOURCES
+    from iot_platform.marts.staging import EPHEMERAL
+
+    levels: dict[tuple[str, date], int] = {}
+    for table in SOURCES:
+        if TABLES[table].partition and table not in EPHEMERAL:
+            snapshot = lake.snapshot(table)
+            levels |= {(TABLES[table].view, day): snapshot.recorded_level(day) for day in snapshot.rows_by_date}
+    return levels
+
+
+def published_levels(published: Path) -> dict[tuple[str, date], int]:
+    """What the published file says it was made from; nothing when there is none."""
+    import duckdb
+
+    if not published.exists():
+        return {}
+    with duckdb.connect(str(published), read_only=True) as connection:
+        rows = connection.execute("select input, event_date, min(level) from _input_levels group by all").fetchall()
+    return {(view, day): int(level) for view, day, level in rows}
+
+
+def decide(lake: Levels, published: Levels, instance: dg.DagsterInstance, now: datetime) -> dg.RunRequest | dg.SkipReason:
+    """Ask for a build when a date of Gold moved; the same state is tried a few times, with growing pauses."""
+    moved = [(view, day, level) for (view, day), level in lake.items() if level > published.get((view, day), 0)]
+    if not moved:
+        return dg.SkipReason("the marts have everything that is in Gold")
+    if any(run.tags.get(runs.REQUEST_TAG, "").startswith(POOL) for run in runs.unfinished(instance)):
+        return dg.SkipReason("a build of the marts is under way")
+    identity = f"{POOL}/{hashlib.sha256(repr(sorted(moved)).encode()).hexdigest()[:20]}"
+    tried = runs.attempts(instance, identity)
+    if tried.is_exhausted:
+        return dg.SkipReason(f"the marts failed {tried.count} times: look at the last run; tried again when Gold moves")
+    if wait := tried.wait(now):
+        return dg.SkipReason(f"the marts are tried again in {wait.total_seconds():.0f} s")
+    return dg.RunRequest(run_key=f"{identity}/{tried.count + 1}", tags={runs.REQUEST_TAG: identity})
+
+
+def marts_sensor(marts: dg.AssetsDefinition) -> dg.SensorDefinition:
+    """Asks for the marts after Gold moved."""
+
+    @dg.sensor(
+        name="gold_ahead",
+        description="Asks for a build of the marts when Gold is ahead of what they were made from.",
+        target=[marts],
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def gold_ahead(
+        context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
+    ) -> dg.RunRequest | dg.SkipReason:
+        return decide(
+            lake_levels(platform.lake), published_levels(platform.settings.marts), context.instance, platform.now()
+        )
+
+    return gold_ahead
