@@ -85,6 +85,14 @@ def kafka(session_home: Path) -> Iterator[Broker]:
         yield Broker(service.bootstrap, local.model_copy(update={"kafka_bootstrap": service.bootstrap}))
 
 
+@pytest.fixture(scope="session")
+def dbt_manifest(session_home: Path) -> Path:
+    """The dbt project's manifest, parsed once: for ``build_defs(settings, manifest=dbt_manifest)``."""
+    from iot_platform.marts.build import manifest
+
+    return manifest(Settings(home=session_home / "dbt", _env_file=None))  # pyright: ignore[reportCallIssue]
+
+
 @pytest.fixture
 def topics_file(tmp_path: Path) -> Path:
     """The shipped topics under names that no other test has: for ``make_settings(topics_file=topics_file)``."""
