@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from time import perf_counter
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.status import Status
 from rich.table import Table
 
 from iot_platform.errors import InputError
@@ -63,18 +65,32 @@ def _cell(value: Any) -> str:
             return str(value)
 
 
-@contextmanager
-def step(what: str) -> Iterator[list[str]]:
-    """One line a step on stderr: a spinner while it runs, then what was done and how long it took.
+@dataclass
+class Step:
+    """One line of work in progress. ``doing`` shows what it is at; ``said`` is what its closing line shall tell."""
 
-    Append to the yielded list what the closing line shall say.
-    """
+    what: str
+    spinner: Status
+    said: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def doing(self, now: str) -> None:
+        self.spinner.update(f"{escape(self.what)}: {escape(now)}")
+
+    def say(self, *words: str) -> None:
+        self.said.extend(words)
+
+
+@contextmanager
+def step(what: str) -> Iterator[Step]:
+    """One line a step on stderr: a spinner while it runs, then what was done and how long it took."""
     began = perf_counter()
-    said: list[str] = []
-    with err.status(escape(what)):
-        yield said
-    result = f": {escape(', '.join(said))}" if said else ""
-    err.print(f"[green]✓[/green] {escape(what)}{result} [dim]({perf_counter() - began:.1f} s)[/dim]")
+    with err.status(escape(what)) as spinner:
+        running = Step(what, spinner)
+        yield running
+    running.seconds = perf_counter() - began
+    result = f": {escape(', '.join(running.said))}" if running.said else ""
+    err.print(f"[green]✓[/green] {escape(what)}{result} [dim]({running.seconds:.1f} s)[/dim]")
 
 
 def parse_day(text: str, option: str) -> date:

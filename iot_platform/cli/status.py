@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import typer
 from rich.table import Table
 
 from iot_platform.cli.console import JsonOption, emit_json, out, table
@@ -55,7 +54,9 @@ def ledger_shown(ledger: list[dict[str, Any]], limit: int = 0) -> Table:
     ]  # fmt: skip
     columns = ("date", "bronze", "silver", "duplicate", "null", "not finite", "out of range", "pending", "balanced")
     title = "Ledger: bronze = silver + rejected + pending"
-    return table(title if len(shown) == len(ledger) else f"{title} (newest {len(shown)} of {len(ledger)} dates)", columns, rows)
+    if len(shown) < len(ledger):
+        title += f" (newest {len(shown)} of {len(ledger)} dates)"
+    return table(title, columns, rows)
 
 
 def offsets_shown(offsets: dict[str, Any]) -> str:

@@ -1,0 +1,134 @@
+"""``iot materialize``: assets of a range of dates, in one Dagster run. The run itself stands in ``automation.run``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from iot_platform.cli.console import FromOption, JsonOption, Step, ToOption, emit_json, err, out, parse_range, step, table
+from iot_platform.errors import PlatformError
+from iot_platform.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from iot_platform.automation.run import RunResult
+
+
+def materialize(
+    first: Annotated[str | None, FromOption] = None,
+    last: Annotated[str | None, ToOption] = None,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(help="layer (gold), table (gold/sensor_health) or Dagster's selection; again for more. Default: all"),
+    ] = None,
+    as_json: Annotated[bool, JsonOption] = False,
+) -> None:
+    """Make the tables of these dates again, with their checks; without dates: only what is older than its inputs.
+
+    Example: iot materialize --from 2026-11-01 --to 2026-11-07 --select gold/sensor_health
+    """
+    from iot_platform.automation.run import LAYERS
+
+    settings = load_settings()
+    days = parse_range(first, last)
+    wanted = tuple(select or LAYERS)
+    with step(f"Materialize {', '.join(wanted)}") as line:
+        result = run(settings, days, wanted, line, force=days is not None)
+    if as_json:
+        emit_json(_as_object(result))
+    elif result is None:
+        out.print("everything is as new as what it is made from")
+    else:
+        out.print(made_shown(result))
+        if not any(made.rows for made in result.made if made.day):
+            out.print("these dates hold no data")
+    if result is not None:
+        raise_failures(result)
+
+
+def run(
+    settings: Settings, days: tuple[date, date] | None, select: tuple[str, ...], line: Step, *, force: bool
+) -> RunResult | None:
+    """One run over the dates; without dates over those that are stale, None when there are none."""
+    from iot_platform.automation.run import StepEnd, run_assets
+
+    days = days or stale_range(settings)
+    if days is None:
+        return None
+    done = 0
+
+    def progress(event: Any) -> None:
+        nonlocal done
+        if isinstance(event, StepEnd):
+            done += 1
+        line.doing(f"{done} steps done, {getattr(event, 'asset', getattr(event, 'step', ''))}")
+
+    result = run_assets(settings, *days, select=select, force=force, on_progress=progress)
+    tables = len({made.asset for made in result.made})
+    line.say(f"{days[0]} … {days[1]}", f"{tables} assets", f"{len(result.checks)} checks")
+    return result
+
+
+def stale_range(settings: Settings) -> tuple[date, date] | None:
+    """From the first to the last date that is older than its inputs; the registries are brought up to date first."""
+    from datetime import UTC, datetime
+
+    from iot_platform.engines import open_engine
+    from iot_platform.engines.registry import registry_is_stale, sync_registry
+    from iot_platform.lake import Lake
+    from iot_platform.lake.levels import Levels
+
+    lake = Lake(settings)
+    if registry_is_stale(lake):
+        engine = open_engine(settings)
+        try:
+            sync_registry(lake, engine, now=datetime.now(UTC))
+        finally:
+            engine.close()
+    stale = {day for days in Levels(lake).stale().values() for day in days}
+    return (min(stale), max(stale)) if stale else None
+
+
+def made_shown(result: RunResult) -> Any:
+    """Rows made per asset, over all dates of the run."""
+    rows: Counter[str] = Counter()
+    dates: Counter[str] = Counter()
+    for made in result.made:
+        rows[made.asset] += made.rows or 0
+        dates[made.asset] += made.day is not None
+    return table("", ("asset", "dates", "rows"), [(name, dates[name] or None, rows[name]) for name in rows])
+
+
+def raise_failures(result: RunResult) -> None:
+    """A failed step or blocking check becomes the error that ends the command."""
+    for failed in result.failed_checks:
+        if failed.severity != "ERROR":
+            err.print(f"warning: {failed.check} of {failed.asset} {failed.day or ''}: {failed.description}", markup=False)
+    if result.is_success:
+        return
+    blocking = [check for check in result.failed_checks if check.severity == "ERROR"]
+    told = [f"{check.check} of {check.asset} {check.day or ''}: {check.description}" for check in blocking]
+    told = told or [f"{one.step}: {one.error}" for one in result.errors]
+    raise PlatformError("; ".join(told[:3]) or "the run failed", f"All of it: {result.log}")
+
+
+def _as_object(result: RunResult | None) -> dict[str, Any]:
+    if result is None:
+        return {"run_id": None, "success": True, "materialized": [], "checks": []}
+    return {
+        "run_id": result.run_id,
+        "success": result.is_success,
+        "materialized": [
+            {"asset": made.asset, "event_date": made.day.isoformat() if made.day else None, "rows": made.rows}
+            for made in result.made
+        ],
+        "checks": [
+            {
+                "asset": check.asset, "check": check.check, "event_date": check.day.isoformat() if check.day else None,
+                "passed": check.passed, "severity": check.severity, "description": check.description,
+            }
+            for check in result.checks
+        ],
+    }  # fmt: skip
