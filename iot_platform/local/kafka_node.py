@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from iot_platform.errors import ServiceError
+from iot_platform.errors import InputError, ServiceError
 from iot_platform.local.jars import jar_files
 from iot_platform.local.java import java_home
 from iot_platform.local.process import LOOPBACK, make_folder
@@ -87,14 +87,14 @@ class KafkaNode:
         """Write the properties for these ports, and format the storage if that was never done."""
         for folder in (self.folder, self.logs):
             make_folder(folder)
-        # A Java properties file takes a backslash as an escape.
-        data = str(self.data).replace("\\", "\\\\")
+        if "," in str(self.data):
+            raise InputError(f"{self.data} has a comma, where Kafka separates folders", "Choose another IOT_HOME")
         self.properties.write_text(
             PROPERTIES.format(
                 host=LOOPBACK,
                 port=port,
                 controller_port=controller_port,
-                data=data,
+                data=escaped(str(self.data)),
             ),
             encoding="utf-8",
         )
@@ -145,6 +145,13 @@ def new_cluster_id() -> str:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         if not text.startswith("-"):
             return text
+
+
+def escaped(text: str) -> str:
+    """The text as a Java properties file holds it: in Latin letters, a backslash before a backslash."""
+    units = text.replace("\\", "\\\\").encode("utf-16-be")
+    codes = [int.from_bytes(units[position : position + 2]) for position in range(0, len(units), 2)]
+    return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)
 
 
 def last_meaningful(*texts: str) -> str:

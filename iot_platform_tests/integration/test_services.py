@@ -115,8 +115,9 @@ def owner(home: Path, **environment: str) -> tuple[subprocess.Popen[str], Proces
 
 
 def test_a_killed_owner_leaves_no_broker_and_it_runs_on_the_bundled_java_beside_others(
-    settings: Settings, kafka: Broker
+    make_settings: MakeSettings, tmp_path: Path, kafka: Broker
 ) -> None:
+    settings = make_settings(home=tmp_path / "my höme \U0001f3e0")
     process, broker = owner(settings.home, PATH="/nowhere", JAVA_HOME="")
     with process:
         running = broker.process()
@@ -166,6 +167,11 @@ def test_a_broker_that_cannot_start_says_why_in_one_line(settings: Settings) -> 
         assert "Kafka ended while starting: " in raised.value.what and "node" in raised.value.what.lower()
         assert "\n" not in str(raised.value) and str(node.server_log) in raised.value.todo
     assert brokers_of(settings.home) == []
+
+
+def test_a_home_that_kafka_would_take_for_two_is_refused(make_settings: MakeSettings, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has a comma, where Kafka separates folders. Choose another IOT_HOME"):
+        start(make_settings(home=tmp_path / "one,two"))
 
 
 def test_storage_that_cannot_be_made_is_said_in_one_line(settings: Settings) -> None:
