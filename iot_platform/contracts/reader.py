@@ -7,7 +7,6 @@ topics ``parse``'s.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from hashlib import blake2b
 from typing import Any
 
@@ -165,7 +164,13 @@ class ContractReader:
         return rows
 
 
-@cache
+# By identity: hashing a whole declaration for every message would cost a sixth of the parsing.
+_readers: dict[int, ContractReader] = {}
+
+
 def reader_of(contract: WireContract) -> ContractReader:
     """The contract's reader, compiled once a process."""
-    return ContractReader(contract)
+    found = _readers.get(id(contract))
+    if found is None or found.contract is not contract:
+        found = _readers[id(contract)] = ContractReader(contract)
+    return found

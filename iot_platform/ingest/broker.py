@@ -51,14 +51,16 @@ def held_offsets(settings: Settings, topics: Iterable[str], seconds: float = ANS
                 f"the broker at {address} has no topic {', '.join(absent)}", "Make it with `iot topics create`"
             )
         partitions = [TopicPartition(name, partition) for name in names for partition in found[name].partitions]
-        specs: list[Any] = [OffsetSpec.earliest(), OffsetSpec.latest()]
-        answers: list[dict[Any, Any]] = [
+        questions: list[dict[Any, Any]] = [
+            dict.fromkeys(partitions, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
+        ]
+        answers = [
             admin.list_offsets(
-                dict.fromkeys(partitions, spec),
+                asked,
                 isolation_level=IsolationLevel.READ_COMMITTED,
                 request_timeout=seconds,
             )
-            for spec in specs
+            for asked in questions
         ]
         held: dict[str, dict[int, Range]] = {name: {} for name in names}
         for partition in partitions:

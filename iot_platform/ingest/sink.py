@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from iot_platform.contracts.parse import ParseRules
-from iot_platform.contracts.spark import SPARK_TYPES
 from iot_platform.contracts.tables import TABLES as CONTRACTS
 from iot_platform.contracts.tables import TableContract
 from iot_platform.contracts.timestamps import EPOCH
@@ -99,13 +98,16 @@ class BronzeSink:
                 .withColumnRenamed("raw_value", "value")
                 .withColumns(stamps | {"quarantined_at": f.lit(began), "redriven_at": f.lit(None).cast("timestamp")})
             )
-            figures = {"messages": summary.messages, "readings": summary.readings, "quarantined": summary.refused}
+            figures = {
+                "batch_id": batch_id, "ingest_seq": seq, "messages": summary.messages, "readings": summary.readings,
+                "quarantined": summary.refused,
+            }  # fmt: skip
             self._on_step("before_commits")
             for table, rows, dates in (
                 (READINGS, readings, summary.reading_dates),
                 (QUARANTINE, refused, summary.refused_dates),
             ):
-                self._commit(table, rows, dates, batch_id, ranges, {"ingest_seq": seq, **figures})
+                self._commit(table, rows, dates, ranges, figures)
                 self._on_step(f"after_{table}")
         finally:
             landed.unpersist()
@@ -123,9 +125,8 @@ class BronzeSink:
         return BatchRules(self.rules, newest, self._ends[READINGS], self._ends[QUARANTINE])
 
     def _commit(
-        self, table: str, rows: DataFrame, dates: Mapping[str, int], batch_id: int, ranges: Ranges,
-        figures: Mapping[str, int],
-    ) -> None:  # fmt: skip
+        self, table: str, rows: DataFrame, dates: Mapping[str, int], ranges: Ranges, figures: Mapping[str, int]
+    ) -> None:
         """Commit a batch to one table unless it has it, with all that the next one needs to know in the metadata."""
         own = self._ends[table]
         covered = {
@@ -139,13 +140,13 @@ class BronzeSink:
         ends = merged(own, ranges)
         metadata = commit_metadata(
             {
-                "batch_id": batch_id, "generation": self.generation, "offsets": covered, "ends": ends,
-                "rows_by_date": dates, **figures,
+                **figures, "generation": self.generation, "offsets": covered, "ends": ends, "rows_by_date": dates,
                 "topic_ids": self.topic_ids, "newest_by_partition": self.position.newest_by_partition,
                 "newest_by_contract": self.position.newest_by_contract,
             }
         )  # fmt: skip
         contract = CONTRACTS[table]
+        batch_id = figures["batch_id"]
         count = sum(dates.values())
         if not self._has(table, batch_id):
             if count:
@@ -196,5 +197,7 @@ def merged(ends: Mapping[str, Mapping[int, int]], ranges: Ranges) -> Ends:
 def landed_type() -> Any:
     """The Spark type of what workers give back."""
     from pyspark.sql import types as t
+
+    from iot_platform.contracts.spark import SPARK_TYPES
 
     return t.StructType([t.StructField(column.name, SPARK_TYPES[column.kind], True) for column in LANDED])
