@@ -50,6 +50,7 @@ def build(
     select: Sequence[str] = (),
     unit_tests: bool = False,
     project: Path = DBT_PROJECT,
+    wait_seconds: float = 600,
 ) -> BuildResult:
     """Bring the marts up to the lake, test them, and publish ``settings.marts``; waits for another build to end.
 
@@ -69,7 +70,7 @@ def build(
     if not unit_tests:
         arguments += ["--exclude-resource-type", "unit_test"]
     # Held all the way: run_results.json and the partial parse in the target folder are this build's.
-    with locked(settings.marts.with_name("build.lock"), seconds=600):
+    with locked(settings.marts.with_name("build.lock"), wait_seconds):
         target = target_folder(settings)
         (target / "run_results.json").unlink(missing_ok=True)
         finished = run_dbt(settings, arguments, project)
@@ -78,23 +79,33 @@ def build(
     if failed:
         raise failure(failed[0], settings)
     if finished.returncode:
-        raise PlatformError(f"dbt build failed: {_last_error(finished.stdout)}", f"Its log is {log_folder(settings)}/dbt.log")
+        log = log_folder(settings) / "dbt.log"
+        raise PlatformError(f"dbt build failed: {_last_error(finished.stdout)}", f"Its log is {log}")
     statuses = {result["unique_id"]: result["status"] for result in results}
     return BuildResult(statuses, perf_counter() - began, settings.marts)
 
 
 def manifest(settings: Settings, project: Path = DBT_PROJECT) -> Path:
-    """The project's ``manifest.json``, parsed again (some seconds) only when a file of the project changed."""
-    path = target_folder(settings) / "manifest.json"
-    mark = path.with_suffix(".sha256")
-    wanted = _fingerprint(project)
+    """The project's manifest, parsed (some seconds) only when a file of the project changed.
+
+    A file of its own, whole or not there: who loads the asset graph neither waits for a build nor reads while dbt writes.
+    """
+    path = settings.marts.with_name(f"manifest-{_fingerprint(project)[:16]}.json")
+    if path.exists():
+        return path
     with locked(settings.marts.with_name("build.lock"), seconds=600):
-        if path.exists() and mark.exists() and mark.read_text() == wanted:
+        if path.exists():
             return path
         finished = run_dbt(settings, ["parse", "--no-partial-parse"], project)
         if finished.returncode:
-            raise PlatformError(f"the dbt project cannot be read: {_last_error(finished.stdout)}", f"Correct it in {project}")
-        mark.write_text(wanted)
+            raise PlatformError(
+                f"the dbt project cannot be read: {_last_error(finished.stdout)}", f"Correct it in {project}"
+            )
+        for older in path.parent.glob("manifest-*.json"):
+            older.unlink()
+        part = path.with_name(f".{path.name}.part")
+        part.write_bytes((target_folder(settings) / "manifest.json").read_bytes())
+        part.replace(path)
     return path
 
 

@@ -20,7 +20,7 @@ daily as (
         sum(expected) as expected,
         sum(actual)::bigint as actual,
         -- The mean of the windows, not actual / expected of the day: a burst must not make up for a gap.
-        avg(health_pct) as health_pct,
+        avg(health_pct order by window_start) as health_pct,
         min(health_pct) as min_health_pct,
         min(window_start) filter (where is_failing) as first_failing_window,
         max(window_start) filter (where is_failing) as last_failing_window

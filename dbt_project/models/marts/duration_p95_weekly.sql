@@ -2,6 +2,7 @@
 
 -- A percentile of a week cannot be made from the percentiles of its days, so it is made from the week's events, by the
 -- same rule as the day's: types with enough events, those beyond 3 sigma of the whole week left out, exact.
+-- Sums are taken in order of the values: however the rows are spread over files and threads, the last bit is the same.
 with events as (
     select
         date_trunc('week', event_date)::date as week_start,
@@ -18,8 +19,8 @@ figures as (
         device_type,
         count(*) as events,
         count(distinct event_date) as days,
-        avg(event_duration_ms) as mean,
-        stddev_pop(event_duration_ms) as std
+        avg(event_duration_ms order by event_duration_ms) as mean,
+        stddev_pop(event_duration_ms order by event_duration_ms) as std
     from events
     group by week_start, device_type
     having count(*) >= 500

@@ -1,0 +1,166 @@
+"""The marts from a small lake, by real dbt in its own process: what they hold, what is made again and published."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from iot_platform.errors import PlatformError
+from iot_platform.lake import Lake
+from iot_platform.marts.build import DBT_PROJECT, build
+from iot_platform.marts.publish import build_file
+from iot_platform.settings import Settings
+from iot_platform_tests.marts.small_lake import (
+    MONDAY,
+    SUNDAY,
+    TUESDAY,
+    event,
+    fill,
+    p95,
+    put,
+    put_windows,
+    summary,
+)
+
+pytestmark = pytest.mark.integration
+
+WEEK_BEFORE = date(2025, 12, 29)
+MIDNIGHT = datetime(2026, 1, 5, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """One home for the story that the tests of this file tell in their order."""
+    return Settings(home=tmp_path_factory.mktemp("marts-home"), _env_file=None)  # pyright: ignore[reportCallIssue]
+
+
+@pytest.fixture(scope="module")
+def lake(home: Settings) -> Lake:
+    lake = Lake(home)
+    fill(lake)
+    return lake
+
+
+@pytest.fixture(scope="module")
+def built_from_the_shell(home: Settings, lake: Lake) -> subprocess.CompletedProcess[str]:
+    """Plain `dbt build` in the project's folder, unit tests and all, with nothing set but where the state is."""
+    dbt = Path(sys.executable).with_name("dbt")
+    environment = home.environment() | {"DBT_TARGET_PATH": str(home.home / "shell-target"), "NO_COLOR": "1"}
+    command = [dbt, "build", "--log-path", home.logs]
+    return subprocess.run(command, cwd=DBT_PROJECT, env=environment, capture_output=True, text=True, check=False)
+
+
+def rows(settings: Settings, sql: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(settings.marts, read_only=True) as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        return connection.execute(sql).fetchall()
+
+
+def built(settings: Settings) -> dict[str, list[tuple[Any, ...]]]:
+    """Every table of the file that dbt builds; the record of results, which has times, left out."""
+    with duckdb.connect(build_file(settings), read_only=True) as connection:
+        tables = connection.execute("select schema_name, table_name from duckdb_tables()").fetchall()
+        names = [f'{schema}."{table}"' for schema, table in tables if table != "_results"]
+        return {name: connection.execute(f"from {name} order by all").fetchall() for name in names}
+
+
+def mark(settings: Settings, by: str | None) -> None:
+    """Mark every row of some tables by date in the file that dbt builds: a row made again carries no mark."""
+    with duckdb.connect(build_file(settings)) as connection:
+        connection.execute("update staging.stg_gold__sensor_windows set zone = ?", [by])
+        connection.execute("update environment_windows set zone = ?", [by])
+        connection.execute("update device_health_daily set zone = ?", [by])
+        connection.execute("update duration_p95_weekly set min_daily_p95 = ? where week_start = ?", [by and -1, MONDAY])
+
+
+def test_plain_dbt_build_makes_and_publishes_the_marts(
+    home: Settings, built_from_the_shell: subprocess.CompletedProcess[str]
+) -> None:
+    assert built_from_the_shell.returncode == 0, built_from_the_shell.stdout
+    assert built_from_the_shell.stderr == ""
+    assert "eprecat" not in built_from_the_shell.stdout and "WARN=0" in built_from_the_shell.stdout
+    assert rows(home, "from environment_windows where event_date = date '2026-01-05'") == [
+        ("room", MONDAY, MIDNIGHT, None, "hall", None,
+         20.0, 19.0, 21.0, 50.0, 49.0, 51.0, 10.0, 15, 3)
+    ]  # fmt: skip
+    assert rows(home, "select device_id, health_pct, is_silent from device_health_daily where event_date = '2026-01-06'"
+                " order by all") == [("mute", 0.0, True), ("room", 100.0, False)]  # fmt: skip
+    devices = "select device_id, source, last_event_date, readings, rejected, health_pct from devices order by device_id"
+    assert rows(home, devices) == [
+        ("mute", "declared", None, 0, 0, 0.0), ("room", "declared", TUESDAY, 15, 9, 100.0),
+    ]  # fmt: skip
+    # Monday and Tuesday have 300 events each, 0 … 299 ms: together enough for the week; Sunday's week has too few.
+    weekly = "select week_start, device_type, days, events, excluded, mean, p95, max_daily_p95 from duration_p95_weekly"
+    assert rows(home, weekly) == [(MONDAY, "motion", 2, 600, 0, 149.5, pytest.approx(284.05), 100.0)]
+
+
+def test_the_published_file_needs_nothing_outside_it(
+    home: Settings, built_from_the_shell: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    alone = tmp_path / "alone.duckdb"
+    alone.write_bytes(home.marts.read_bytes())
+    with duckdb.connect(alone, read_only=True) as connection:
+        assert connection.execute("select count(*) from duckdb_views() where not internal").fetchall() == [(0,)]
+        assert connection.execute("select count(*) from staging.stg_gold__sensor_windows").fetchall() == [(9,)]
+        described = connection.execute("select comment from duckdb_columns() where column_name = 'temperature'").fetchall()
+        assert described == [("mean temperature (°C)",)]
+
+
+@pytest.mark.usefixtures("built_from_the_shell")
+def test_only_dates_whose_input_levels_moved_are_made_again_and_a_full_refresh_makes_the_same(
+    home: Settings, lake: Lake
+) -> None:
+    mark(home, "marked")
+    put_windows(lake, MONDAY, 30.0, 11)
+    put(lake, "gold/sensor_windows", SUNDAY, [], 11)  # a date may also lose all its rows
+    put(lake, "gold/duration_p95", MONDAY, [], 11)
+    put(lake, "silver/readings", SUNDAY, [event(n, SUNDAY, n / 7) for n in range(500)], 11)
+    result = build(home)
+    assert set(result.statuses.values()) == {"success", "pass"} and result.published == home.marts
+    assert (result.models, result.tests) == (12, 51)
+    assert rows(home, "select event_date, zone, temperature from environment_windows order by all") == [
+        (MONDAY, None, 30.0), (TUESDAY, "marked", 20.0),
+    ]  # fmt: skip
+    assert rows(home, "select distinct event_date, zone from staging.stg_gold__sensor_windows order by all") == [
+        (MONDAY, None), (TUESDAY, "marked"),
+    ]  # fmt: skip
+    assert rows(home, "select distinct zone from device_health_daily") == [("marked",)]
+    assert rows(home, "select week_start, min_daily_p95, events from duration_p95_weekly order by all") == [
+        (WEEK_BEFORE, None, 500), (MONDAY, None, 600),
+    ]  # fmt: skip
+    levels = "select event_date, level from _input_levels where model = 'environment_windows' order by all"
+    assert rows(home, levels) == [(MONDAY, 11), (TUESDAY, 10)]
+
+    mark(home, None)
+    by_dates = built(home)
+    build(home, full_refresh=True)
+    assert built(home) == by_dates
+
+
+@pytest.mark.usefixtures("built_from_the_shell")
+def test_days_narrow_a_build(home: Settings, lake: Lake) -> None:
+    put_windows(lake, MONDAY, 40.0, 12)
+    put_windows(lake, TUESDAY, 41.0, 12)
+    put(lake, "gold/duration_p95", TUESDAY, [p95("motion", 200.0)], 12)
+    before = rows(home, "select event_date, temperature from environment_windows where event_date <> '2026-01-06'")
+    build(home, (TUESDAY, TUESDAY), full_refresh=True)
+    after = rows(home, "select event_date, temperature from environment_windows order by event_date")
+    assert after == [*before, (TUESDAY, 41.0)]
+    assert rows(home, "select max_daily_p95 from duration_p95_weekly where week_start = '2026-01-05'") == [(200.0,)]
+
+
+@pytest.mark.usefixtures("built_from_the_shell")
+def test_a_failed_test_is_named_and_nothing_is_published_until_it_passes(home: Settings, lake: Lake) -> None:
+    before = home.marts.stat().st_ino
+    twice = summary("room", "temperature", MONDAY)
+    put(lake, "gold/daily_summary", MONDAY, [twice, twice], 13)
+    with pytest.raises(PlatformError, match=r"the test unique_together_stg_gold__daily_summary\w+ failed: 1 rows break it"):
+        build(home, select=["stg_gold__daily_summary"])
+    build(home, select=["stg_registry__devices"])  # leaves the failed test out, and what failed it is still there
+    assert home.marts.stat().st_ino == before
