@@ -74,11 +74,11 @@ def marts_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition:
             failed = error
         results = node_results(target_folder(platform.settings) / "run_results.json")
         rows = row_counts(platform.settings.marts)
-        for key in context.selected_asset_keys:
-            result = results.get(models[key])
-            if result and result.status in GOOD:
-                metadata = {"seconds": result.seconds, **_row_count(rows, key)}
-                yield dg.MaterializeResult(asset_key=key, metadata=metadata)
+        made = {models[key]: key for key in context.selected_asset_keys}
+        for unique_id, result in results.items():  # in dbt's order, which Dagster asks for too: inputs first
+            if unique_id in made and result.status in GOOD:
+                metadata = {"seconds": result.seconds, **_row_count(rows, made[unique_id])}
+                yield dg.MaterializeResult(asset_key=made[unique_id], metadata=metadata)
         for check in context.selected_asset_check_keys:
             if result := results.get(tests[check]):
                 yield check_result(check, result)
