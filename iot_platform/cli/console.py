@@ -19,7 +19,10 @@ from rich.table import Table
 
 from iot_platform.errors import InputError
 
-out = Console(soft_wrap=True, highlight=False)
+# A pipe or a CI log has no width of its own; 80 columns would cut the tables.
+WIDTH = None if sys.stdout.isatty() else 140
+
+out = Console(width=WIDTH, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
