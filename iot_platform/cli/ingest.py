@@ -34,7 +34,8 @@ def ingest(
         emit_json(summary(result))
     else:
         out.print(f"messages read: {result.messages:,}")
-        out.print(f"readings landed: {result.readings:,} on {len(result.rows_by_date):,} dates, {result.late:,} late messages")
+        out.print(f"readings landed: {result.readings:,} on {len(result.rows_by_date):,} dates")
+        out.print(f"late messages: {result.late:,}")
         out.print(f"messages quarantined: {result.quarantined:,}")
 
 

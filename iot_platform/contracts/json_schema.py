@@ -15,7 +15,12 @@ _TYPES: dict[Json, dict[str, Any]] = {
     Json.NUMBER: {"type": "number"},
     Json.UUID: {"type": "string", "format": "uuid"},
     Json.TIMESTAMP: {"type": ["string", "number"]},
-    Json.MEASUREMENTS: {"type": "object", "minProperties": 1, "additionalProperties": {"type": ["number", "null"]}},
+    Json.MEASUREMENTS: {
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {"minLength": 1, "maxLength": 256},
+        "additionalProperties": {"type": ["number", "null"]},
+    },
     Json.OBJECT: {"type": "object"},
 }
 
@@ -24,7 +29,7 @@ def _field_schema(field: WireField) -> dict[str, Any]:
     schema = dict(_TYPES[field.json])
     if not field.required and "type" in schema:
         schema["type"] = [*([schema["type"]] if isinstance(schema["type"], str) else schema["type"]), "null"]
-    if field.column == "device_id":
+    if field.column in {"device_id", "metric"}:
         schema |= {"minLength": 1, "maxLength": 256}
     if field.allowed:
         schema["enum"] = list(field.allowed)
