@@ -30,12 +30,17 @@ WAIT_SECONDS = 300.0
 class Plugin(BasePlugin):
     """Lives as long as dbt's database is open; the lake is pinned for that time."""
 
+    only_reads = False
+
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
         """Before the database is opened: put it where the settings say, and wait for another writer to end."""
+        # Dagster counts rows through a connection of its own, which only reads: no lake, and nobody to wait for.
+        self.only_reads = config.get("access_mode") == "READ_ONLY"
         try:
             path = build_file(load_settings())
             make_folder(path.parent)
-            wait_for_file(path, WAIT_SECONDS)
+            if not self.only_reads:
+                wait_for_file(path, WAIT_SECONDS)
         except PlatformError as error:
             raise DbtRuntimeError(str(error)) from None
         creds.path = str(path)
@@ -43,6 +48,8 @@ class Plugin(BasePlugin):
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
         """After it was opened: attach the lake at the versions of this moment."""
         self.connection = conn
+        if self.only_reads:
+            return
         try:
             attach_lake(conn, Lake(load_settings()))
         except PlatformError as error:

@@ -1,4 +1,4 @@
-{{ config(materialized='incremental', meta={'grain': 'week', 'dagster': {'group': 'marts'}}) }}
+{{ config(materialized='incremental') }}
 
 -- A percentile of a week cannot be made from the percentiles of its days, so it is made from the week's events, by the
 -- same rule as the day's: types with enough events, those beyond 3 sigma of the whole week left out, exact.
