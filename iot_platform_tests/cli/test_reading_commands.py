@@ -1,0 +1,125 @@
+"""query, report and status need no service; people get tables, programs JSON alone, mistakes one line and an exit code."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import date
+
+import pytest
+
+from iot_platform.lake import Lake
+from iot_platform.settings import Settings
+from iot_platform_tests.assets.small_lake import SmallLake, at
+from iot_platform_tests.cli.conftest import Iot
+from iot_platform_tests.lake.conftest import Put, lake, p95_row, put
+
+__all__ = ["lake", "put"]  # fixtures
+
+DAY = date(2026, 2, 27)
+
+
+@pytest.fixture
+def filled(lake: Lake, put: Put) -> Lake:
+    put("gold/duration_p95", DAY, [p95_row(DAY, "light", p95=1 / 3), p95_row(DAY, "motion")], level=1)
+    return lake
+
+
+def test_query_prints_a_table_for_people_and_objects_for_programs(iot: Iot, filled: Lake) -> None:
+    sql = "select device_type, p95, processed_at from gold_duration_p95 order by 1"
+    shown = iot("query", sql)
+    assert (shown.code, shown.err) == (0, "")
+    assert "light" in shown.out
+    assert "2 rows" in shown.out
+    assert iot("query", sql, "--json").json == [
+        {"device_type": "light", "p95": 1 / 3, "processed_at": "2026-03-01T12:00:00Z"},
+        {"device_type": "motion", "p95": 4.0, "processed_at": "2026-03-01T12:00:00Z"},
+    ]
+
+
+def test_report_p95_is_the_same_in_every_format(iot: Iot, filled: Lake) -> None:
+    rows = iot("report", "p95", "--from", "2026-02-26", "--to", "2026-02-28", "--format", "json").json
+    assert [row["device_type"] for row in rows] == ["light", "motion"]
+    assert rows[0] == {
+        "event_date": "2026-02-27", "device_type": "light", "events": 500, "excluded": 1, "mean": 2.0, "std": 1.0,
+        "p95": 1 / 3,
+    }  # fmt: skip
+    assert iot("report", "p95", "--json").json == rows
+    printed = iot("report", "p95", "--format", "csv").out
+    assert [float(row["p95"]) for row in csv.DictReader(io.StringIO(printed))] == [1 / 3, 4.0]
+    assert "light" in iot("report", "p95").out
+
+
+def test_a_range_without_data_succeeds_and_says_so(iot: Iot, filled: Lake) -> None:
+    empty = iot("report", "p95", "--from", "2026-01-01")
+    assert empty.code == 0
+    assert "no device type had 500 events" in empty.out
+
+
+def test_status_of_an_empty_home_is_empty_and_balanced(iot: Iot) -> None:
+    found = iot("status", "--json").json
+    assert found["ledger"] == []
+    assert found["offsets"] == {"consumed": 0, "bronze_messages": 0, "quarantined": 0, "redriven": 0, "balanced": True}
+    assert all(topic["lag"] is None for topic in found["topics"].values())
+    assert found["tables"]["silver/readings"] == {"version": None, "rows": 0, "bytes": 0, "dates": {}}
+    assert "no broker answers" in iot("status").out
+
+
+def test_status_tells_what_is_pending(iot: Iot, settings: Settings) -> None:
+    SmallLake(Lake(settings)).ingest([{"event_time": at(DAY)}, {"event_time": at(DAY, 13)}], refused=[{}])
+    found = iot("status", "--json").json
+    (row,) = found["ledger"]
+    assert row == {
+        "event_date": "2026-02-27", "bronze": 2, "silver": 0, "rejected": {}, "pending": 2, "erased": 0, "expired": 0,
+        "balanced": True,
+    }  # fmt: skip
+    assert found["offsets"]["balanced"]
+    assert found["offsets"]["quarantined"] == 1
+    assert found["tables"]["bronze/readings"]["dates"] == {"2026-02-27": 2}
+    assert "2026-02-27" in iot("status").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("query", "drop table x"), "one SELECT"),
+        (("query", "select * from nowhere"), "nowhere"),
+        (("report", "p95", "--from", "yesterdaz"), "--from 'yesterdaz' is no date"),
+        (("report", "p95", "--from", "2026-02-02", "--to", "2026-02-01"), "lies before"),
+        (("materialize", "--from", "2026-02-01", "--select", "gold/none"), "nothing is called 'gold/none'"),
+        (("materialize", "--from", "1999-01-01"), "go beyond the partitions"),
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(iot: Iot, arguments: tuple[str, ...], said: str) -> None:
+    ran = iot(*arguments)
+    assert ran.code == 2
+    assert said in ran.err
+    assert "Traceback" not in ran.err
+    assert len([line for line in ran.err.splitlines() if line.strip()]) == 1
+    assert ran.out == ""
+
+
+def test_a_wrong_setting_names_its_variable(iot: Iot) -> None:
+    ran = iot("status", IOT_ENGINE="abacus")
+    assert ran.code == 2
+    assert "IOT_ENGINE" in ran.err
+
+
+def test_a_corrupt_table_is_one_line_and_exit_code_1(iot: Iot, filled: Lake) -> None:
+    from pathlib import Path
+
+    log = Path(filled.path("gold/duration_p95")) / "_delta_log" / "00000000000000000002.json"
+    log.write_text("{")
+    ran = iot("report", "p95")
+    assert ran.code == 1
+    assert "gold/duration_p95" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_every_command_has_help_with_an_example(iot: Iot) -> None:
+    commands = ["demo", "simulate", "replay", "ingest", "materialize", "query", "status", "report", "services", "topics"]
+    assert iot("--help").code == 0
+    for command in commands:
+        shown = iot(command, "--help")
+        assert shown.code == 0
+        assert "Example: iot" in shown.out, command
