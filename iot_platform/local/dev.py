@@ -26,7 +26,7 @@ from iot_platform.settings import PROJECT_ROOT, Settings, load_settings
 from iot_platform.topics import create_topics
 
 USUAL_PORT = 3000
-UI_SECONDS = 180
+UI_SECONDS = 300
 # After a Ctrl-C Dagster lets its runs end; its code servers would linger for up to 45 s more.
 DAGSTER_PATIENCE_SECONDS = 15.0
 
