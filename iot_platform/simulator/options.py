@@ -75,7 +75,8 @@ class FleetOptions:
     @property
     def key(self) -> str:
         """Names what each contract's devices say: equal options, equal key, whatever other contracts there are."""
-        text = json.dumps({name: value for name, value in asdict(self).items() if name != "contracts"}, sort_keys=True)
+        said = {name: _as_floats(value) for name, value in asdict(self).items() if name != "contracts"}
+        text = json.dumps(said, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
     @property
@@ -137,6 +138,13 @@ class SimulationOptions:
 def demo_options(now: datetime, days: int = DEMO_DAYS) -> SimulationOptions:
     """The demo's history: ``days`` whole UTC dates up to last midnight, so that a second demo on that day adds nothing."""
     return SimulationOptions(History(days, midnight(now)))
+
+
+def _as_floats(value: object) -> object:
+    """60 and 60.0 are the same option."""
+    if isinstance(value, int | float):
+        return float(value)
+    return [_as_floats(part) for part in value] if isinstance(value, tuple | list) else value
 
 
 def midnight(time: datetime) -> datetime:

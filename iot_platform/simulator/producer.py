@@ -21,8 +21,10 @@ from iot_platform.settings import Settings
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message, Producer
+    from confluent_kafka.admin import ClusterMetadata
 
 ANSWER_SECONDS = 10
+LOOK_SECONDS = 2
 DELIVERY_SECONDS = 300.0
 LAST_FLUSH_SECONDS = 10.0
 BUFFERED_MESSAGES = 100_000
@@ -87,6 +89,7 @@ class MessageProducer:
         self.delivered = 0
         self.failed = 0
         self.first_failure = ""
+        self._errors: set[int] = set()
         self.undelivered = settings.home / "undelivered" / f"{run}.jsonl"
         self._on_delivered = on_delivered
         self._is_stopped = is_stopped
@@ -111,6 +114,7 @@ class MessageProducer:
             "queue.buffering.max.kbytes": BUFFERED_KBYTES,
             "reconnect.backoff.max.ms": 2_000,
             "socket.keepalive.enable": True,
+            "error_cb": _collector(self._errors),
         }
         try:
             return Producer(config | settings.kafka_options, logger=self._log)
@@ -119,15 +123,7 @@ class MessageProducer:
 
     def cluster(self, topics: Collection[str]) -> Cluster:
         """Ask the broker; ``ServiceError`` when it does not answer within 10 s or lacks one of the topics."""
-        from confluent_kafka import KafkaException
-
-        try:
-            metadata = self._producer.list_topics(timeout=ANSWER_SECONDS)
-        except KafkaException:
-            raise ServiceError(
-                f"the Kafka broker at {self.address} does not answer",
-                "Start it with `iot services up`, or correct IOT_KAFKA_BOOTSTRAP",
-            ) from None
+        metadata = self._metadata()
         found = {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
         absent = [topic for topic in topics if topic not in found]
         if absent:
@@ -135,6 +131,26 @@ class MessageProducer:
                 f"the broker at {self.address} has no topic {', '.join(absent)}", "Make it with `iot topics create`"
             )
         return Cluster(self.address, str(metadata.cluster_id or ""), {topic: found[topic] for topic in topics})
+
+    def _metadata(self) -> ClusterMetadata:
+        from confluent_kafka import KafkaException
+
+        for _ in range(ANSWER_SECONDS // LOOK_SECONDS):
+            try:
+                return self._producer.list_topics(timeout=LOOK_SECONDS)
+            except KafkaException:
+                self._producer.poll(0)
+            if self._all_down():  # refused everywhere: waiting longer would not help
+                break
+        raise ServiceError(
+            f"the Kafka broker at {self.address} does not answer",
+            "Start it with `iot services up`, or correct IOT_KAFKA_BOOTSTRAP",
+        )
+
+    def _all_down(self) -> bool:
+        from confluent_kafka import KafkaError
+
+        return KafkaError._ALL_BROKERS_DOWN in self._errors
 
     def send(self, message: Outgoing) -> None:
         """Hand over one record; waits while the buffer is full. Its fate is counted when the broker has answered."""
@@ -206,6 +222,11 @@ class MessageProducer:
         make_folder(self.undelivered.parent)
         with self.undelivered.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def _collector(codes: set[int]) -> Callable[[KafkaError], None]:
+    """Notes the codes of errors; holds no producer, so that one ends with its last use."""
+    return lambda error: codes.add(error.code())
 
 
 def undelivered_error(producer: MessageProducer) -> ServiceError:
