@@ -115,7 +115,8 @@ def create_topics(settings: Settings) -> list[TopicResult]:
 
     Raises ``ServiceError`` without a broker, or when it refuses.
     """
-    from iot_platform.local.kafka import admin_client, bootstrap
+    from iot_platform.local.kafka import bootstrap
+    from iot_platform.local.kafka_client import admin_client
     from iot_platform.local.process import wait_until
 
     topics = load_topics(settings)

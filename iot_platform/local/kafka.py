@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import psutil
 
 from iot_platform.errors import ServiceError
+from iot_platform.local.kafka_client import admin_client, cluster
 from iot_platform.local.kafka_node import KafkaNode, size
 from iot_platform.local.owned import OwnedProcess, start_owned
 from iot_platform.local.process import (
@@ -32,9 +33,6 @@ from iot_platform.local.process import (
     write_state,
 )
 from iot_platform.settings import Settings
-
-if TYPE_CHECKING:
-    from confluent_kafka.admin import AdminClient, ClusterMetadata  # pyright: ignore[reportPrivateImportUsage]
 
 USUAL_PORTS = (19092, 19093)  # clients, controller
 START_SECONDS = 90
@@ -142,31 +140,6 @@ def running_service(settings: Settings) -> KafkaService | None:
     except TypeError:
         return None
     return service if service.pid and service.identity.is_running else None
-
-
-def admin_client(settings: Settings, address: str) -> AdminClient:
-    """A client for topics and metadata, with the user's further options, that says nothing on the terminal."""
-    from confluent_kafka.admin import AdminClient
-
-    return AdminClient(
-        {
-            "bootstrap.servers": address,
-            "log_level": 0,
-            "reconnect.backoff.ms": 50,
-            "reconnect.backoff.max.ms": 500,
-            **settings.kafka_options,
-        }
-    )
-
-
-def cluster(settings: Settings, address: str, seconds: float) -> ClusterMetadata | None:
-    """The metadata that the broker gives, or None when it gives none in time."""
-    from confluent_kafka import KafkaException
-
-    try:
-        return admin_client(settings, address).list_topics(timeout=seconds)
-    except KafkaException:
-        return None
 
 
 def _found(settings: Settings) -> KafkaService | None:
