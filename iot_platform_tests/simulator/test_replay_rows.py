@@ -55,7 +55,8 @@ def test_an_unclosed_quote_swallows_no_good_line(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('t,v\n1,"2\n3,4\n5,6\n')
     rows = read(path)
-    assert [(row.line, bool(row.problem), row.raw) for row in rows] == [(2, True, '1,"2'), (3, False, "3,4"), (4, False, "5,6")]
+    found = [(row.line, bool(row.problem), row.raw) for row in rows]
+    assert found == [(2, True, '1,"2'), (3, False, "3,4"), (4, False, "5,6")]
     assert "quote is not closed" in rows[0].problem
 
 
@@ -111,7 +112,9 @@ def test_a_packed_file_that_is_cut_off_says_so_after_the_rows_it_holds(tmp_path:
     assert not rows[0].problem
 
 
-@pytest.mark.parametrize(("name", "content"), [("a.csv.gz", b"t,v\n1,2\n"), ("a.csv.zst", b"t,v\n"), ("a.parquet", b"no parquet")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.csv.gz", b"t,v\n1,2\n"), ("a.csv.zst", b"t,v\n"), ("a.parquet", b"no parquet")]
+)
 def test_a_file_that_is_not_what_its_name_says_is_one_clear_error(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=r"cannot be read: .*\. Give a file"):
@@ -138,7 +141,8 @@ def test_nanosecond_times_of_parquet_are_cut_to_microseconds(tmp_path: Path) -> 
     import polars as pl
 
     path = tmp_path / "a.parquet"
-    pl.DataFrame({"t": [1_700_000_000_123_456_789], "v": [1]}).with_columns(pl.col("t").cast(pl.Datetime("ns"))).write_parquet(path)
+    frame = pl.DataFrame({"t": [1_700_000_000_123_456_789], "v": [1]})
+    frame.with_columns(pl.col("t").cast(pl.Datetime("ns"))).write_parquet(path)
     assert read(path)[0].cells["t"].isoformat() == "2023-11-14T22:13:20.123456"
 
 

@@ -118,7 +118,8 @@ def test_late_is_what_its_partition_had_overtaken_by_more_than_ten_minutes_and_n
 
 
 def test_silent_devices_send_nothing_half_silent_ones_every_other_reading() -> None:
-    options = FleetOptions(devices=6, silent_devices=2, half_silent_devices=1, late_rate=0, malformed_rate=0, duplicate_rate=0)
+    plain = FleetOptions(late_rate=0, malformed_rate=0, duplicate_rate=0)
+    options = replace(plain, devices=6, silent_devices=2, half_silent_devices=1)
     counts = np.bincount(plan("generic_reading", options).device, minlength=6)
     assert counts.tolist() == [1440, 1440, 1440, 720, 0, 0]
     assert plan("generic_reading", options, Window(0, 10, 60.0)).values.shape == (0, 2)
@@ -162,7 +163,8 @@ def test_the_status_mix_and_the_log_normal_durations() -> None:
 
 
 def test_a_metric_that_is_newly_declared_is_simulated_in_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    metrics = (Metric("torque", "Nm", 0, 0.5), Metric("depth", "m", None, -10), Metric("flow", "l/s", 3, None), Metric("odd", ""))
+    torque, depth, flow = Metric("torque", "Nm", 0, 0.5), Metric("depth", "m", None, -10), Metric("flow", "l/s", 3, None)
+    metrics = (torque, depth, flow, Metric("odd", ""))
     contract = replace(wire.SENSOR_READING, name="sensor_torque", metrics=metrics)
     monkeypatch.setitem(CONTRACTS, "sensor_torque", contract)
     options = FleetOptions(contracts=("sensor_torque", "sensor_reading"), out_of_range_rate=0, null_rate=0, malformed_rate=0)
@@ -205,7 +207,7 @@ def test_signals_have_a_daily_cycle_and_stay_in_the_bounds_that_are_declared() -
     profile = profile_for(Metric("temperature", "°C", 20, 30))  # too narrow for the known profile
     assert (profile.low, profile.high, profile.base) == (20, 30, 25)
     signal = DeviceSignal.draw(profile_for(Metric("temperature", "°C", -50, 150)), np.random.default_rng(1))
-    hours = START_US / 1e6 + np.arange(24) * 3600.0
+    hours = np.asarray(START_US / 1e6 + np.arange(24) * 3600.0, dtype=np.float64)
     values = signal.values(hours, np.zeros(24))
     assert 11 <= values.argmax() <= 17 and values.max() - values.min() == pytest.approx(2 * 1.2, rel=0.2)
     assert signal.settle(np.array([999.0, -999.0])).tolist() == [150.0, -50.0]
