@@ -74,7 +74,10 @@ def bounds(metric: str = "temperature", low: float | None = -50, high: float | N
     } | given  # fmt: skip
 
 
-def clocks(as_of: datetime = at(days=1), *contracts: str) -> pa.Table:
+NEXT_MIDNIGHT = at(days=1)
+
+
+def clocks(as_of: datetime = NEXT_MIDNIGHT, *contracts: str) -> pa.Table:
     names = contracts or ("sensor_reading", "device_event", "environment_reading", "generic_reading")
     return pa.Table.from_pylist([{"contract": name, "as_of": as_of} for name in names], schema=CLOCKS_SCHEMA)
 

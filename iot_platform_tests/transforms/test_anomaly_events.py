@@ -22,7 +22,8 @@ def test_readings_less_than_15_minutes_apart_are_one_event(run: Make) -> None:
 
 
 def test_readings_15_minutes_apart_are_two(run: Make) -> None:
-    assert spans(run("gold/anomaly_events", silver_readings=[odd(0), odd(900)])) == [(at(0), at(0), 1), (at(900), at(900), 1)]
+    made = run("gold/anomaly_events", silver_readings=[odd(0), odd(900)])
+    assert spans(made) == [(at(0), at(0), 1), (at(900), at(900), 1)]
 
 
 def test_a_slow_device_is_given_three_cadences(run: Make) -> None:
@@ -38,7 +39,8 @@ def test_a_fast_or_unknown_cadence_leaves_15_minutes(run: Make) -> None:
 
 
 def test_the_peak_is_the_largest_score_of_either_sign(run: Make) -> None:
-    made = run("gold/anomaly_events", silver_readings=[odd(0, 3.5, 30), odd(1, -9.0, -60), odd(2, None, 500), odd(3, 4.0, 31)])
+    rows = [odd(0, 3.5, 30), odd(1, -9.0, -60), odd(2, None, 500), odd(3, 4.0, 31)]
+    made = run("gold/anomaly_events", silver_readings=rows)
     assert [(row["peak_score"], row["peak_value"], row["readings"]) for row in made] == [(9.0, -60.0, 4)]
 
 
@@ -61,7 +63,8 @@ def test_devices_and_metrics_have_events_of_their_own(run: Make) -> None:
     rows = [odd(0), odd(1, metric="humidity"), odd(2, device_id="d2")]
     made = run("gold/anomaly_events", silver_readings=rows)
     assert [(row["device_id"], row["metric"], row["detector"]) for row in made] == [
-        ("d1", "humidity", "recent_z_score"), ("d1", "temperature", "recent_z_score"), ("d2", "temperature", "recent_z_score"),
+        ("d1", "humidity", "recent_z_score"), ("d1", "temperature", "recent_z_score"),
+        ("d2", "temperature", "recent_z_score"),
     ]  # fmt: skip
 
 

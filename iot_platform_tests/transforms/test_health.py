@@ -18,7 +18,8 @@ def beats(every: float, *, first: float = 0, last: float = 86_400, **given: obje
 def test_a_silent_device_has_rows_with_zero_percent_also_when_nothing_arrived(run: Make) -> None:
     made = run("gold/sensor_health", registry_devices=[device(site="s")])
     assert len(made) == 288
-    assert {(r["expected"], r["actual"], r["health_pct"], r["is_failing"], r["site"]) for r in made} == {(5.0, 0, 0.0, True, "s")}
+    shares = {(row["expected"], row["actual"], row["health_pct"], row["is_failing"], row["site"]) for row in made}
+    assert shares == {(5.0, 0, 0.0, True, "s")}
     assert [row["window_start"] for row in made][:2] == [at(0), at(300)] and made[-1]["window_start"] == at(86_100)
 
 
@@ -90,7 +91,7 @@ def test_a_slow_device_that_reports_is_healthy(run: Make) -> None:
     assert hour == [100.0] * 24
     seven = [row for row in made if row["device_id"] == "seven minutes"]
     assert len(seven) == 200
-    # 206 readings in 200 windows: none is empty, and one reading is expected_1.03 of a window
+    # 206 readings in 200 windows: none is empty, and one reading is 1.03 times what a window is due
     assert all(row["actual"] >= 1 and not row["is_failing"] for row in seven[:-1])
 
 
