@@ -176,7 +176,7 @@ def _read(session: SparkSession, rows: InputFiles) -> DataFrame:
 
     snapshot = rows.snapshot
     reader = session.read.format("delta").option("versionAsOf", snapshot.version)
-    frame = reader.load(snapshot.delta.table_uri)
+    frame = reader.load(snapshot.root)
     if rows.days is not None:
         frame = frame.where(f.col(str(snapshot.contract.partition)).isin(list(rows.days)))
     if rows.after_seq:

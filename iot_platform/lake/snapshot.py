@@ -46,6 +46,12 @@ class Snapshot:
     def version(self) -> int:
         return self.delta.version()
 
+    @property
+    def root(self) -> str:
+        """Where the table lies: a path as the file system has it, or an address with its scheme."""
+        uri = self.delta.table_uri.rstrip("/")
+        return unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri
+
     @cached_property
     def active(self) -> tuple[File, ...]:
         """The active files, oldest partition first."""
@@ -54,7 +60,7 @@ class Snapshot:
         empty = [None] * count
         days = actions.get(f"partition.{self.contract.partition}", empty)
         sequences = actions.get("max.ingest_seq", empty)
-        root = self.delta.table_uri.rstrip("/")
+        root = self.root
         files = (
             File(_absolute(root, actions["path"][i]), days[i], actions["num_records"][i] or 0,
                  actions["size_bytes"][i], sequences[i] or 0)
@@ -111,4 +117,4 @@ def _absolute(root: str, path: str) -> str:
     # Delta writes partition values percent-encoded; a path with a scheme is absolute already (shallow clones).
     if "://" in path:
         return path
-    return f"{root.removeprefix('file://')}/{unquote(path)}"
+    return f"{root}/{unquote(path)}"
