@@ -1,0 +1,151 @@
+"""Real data, the whole way: two files of the Numenta Anomaly Benchmark through Kafka, Spark and every table that shows figures.
+
+What the tables say is held against a direct computation on the CSV files, in plain Python.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from iot_platform.engines.duckdb import DuckDBEngine
+from iot_platform.engines.materialize import materialize_date
+from iot_platform.engines.registry import sync_registry
+from iot_platform.ingest.run import drain
+from iot_platform.lake.lake import Lake
+from iot_platform.lake.levels import Levels
+from iot_platform.settings import PROJECT_ROOT, Settings
+from iot_platform.simulator.replay.run import replay
+from iot_platform.topics import create_topics
+from iot_platform.transforms.catalog import TRANSFORMS
+from iot_platform_tests.conftest import Broker, MakeSettings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.integration
+
+DATA = PROJECT_ROOT.parent / "shared" / "data" / "nab" / "data" / "realKnownCause"
+TABLES = ("silver/readings", "silver/rejected_readings", "gold/sensor_windows", "gold/daily_summary")
+
+
+@dataclass
+class Direct:
+    """What one file says, computed from its lines: the first reading of a time counts, a later one is a duplicate."""
+
+    lines: int = 0
+    values: dict[datetime, float] = field(default_factory=dict)
+    repeated: int = 0
+
+    @classmethod
+    def of(cls, path: Path) -> Direct:
+        made = cls()
+        with path.open(newline="") as file:
+            for line in csv.DictReader(file):
+                made.lines += 1
+                time = datetime.fromisoformat(line["timestamp"]).replace(tzinfo=UTC)
+                if time in made.values:
+                    made.repeated += 1
+                else:
+                    made.values[time] = float(line["value"])
+        return made
+
+    def grouped(self, window: timedelta) -> dict[datetime, list[float]]:
+        groups: dict[datetime, list[float]] = defaultdict(list)
+        for time, value in self.values.items():
+            groups[time - (time - datetime(2000, 1, 1, tzinfo=UTC)) % window].append(value)
+        return groups
+
+
+def figures(values: list[float]) -> dict[str, float]:
+    return {
+        "readings": len(values), "avg": fmean(values), "min": min(values), "max": max(values),
+        "p50": percentile(values, 0.5), "p95": percentile(values, 0.95), "p99": percentile(values, 0.99),
+    }  # fmt: skip
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Exact, by linear interpolation between the two nearest ranks."""
+    ordered = sorted(values)
+    rank = share * (len(ordered) - 1)
+    low = int(rank)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (rank - low) * (ordered[high] - ordered[low])
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"the data set is not there: {DATA}")
+def test_real_files_come_out_as_a_direct_computation_says(
+    kafka: Broker, make_settings: MakeSettings, topics_file: Path, spark: SparkSession
+) -> None:
+    settings = make_settings(kafka_bootstrap=kafka.bootstrap, topics_file=topics_file)
+    create_topics(settings)
+    files = {
+        "machine-1": ("nab_machine_temperature.yaml", Direct.of(DATA / "machine_temperature_system_failure.csv")),
+        "office-1": ("nab_ambient_temperature.yaml", Direct.of(DATA / "ambient_temperature_system_failure.csv")),
+    }
+    now = datetime.now(UTC)
+    for mapping, direct in files.values():
+        result = replay(settings, DATA, PROJECT_ROOT / "examples" / mapping, now=now)
+        assert (result.files, result.rows_read, result.rows_rejected) == (1, direct.lines, 0)
+        assert result.messages_delivered == direct.lines
+    landed = drain(settings, spark)
+    assert (landed.readings, landed.quarantined, landed.late) == (sum(d.lines for _, d in files.values()), 0, 0)
+    made = materialize_all(settings, sorted(landed.rows_by_date), now)
+
+    assert files["machine-1"][1].repeated == 12 and files["office-1"][1].repeated == 0
+    for device, (_, direct) in files.items():
+        rejected = [row for row in made["silver/rejected_readings"] if row["device_id"] == device]
+        assert [row["reason"] for row in rejected] == ["duplicate"] * direct.repeated
+        silver = {row["event_time"]: row["value"] for row in made["silver/readings"] if row["device_id"] == device}
+        assert silver == direct.values
+        compare(made["gold/sensor_windows"], device, "window_start", direct.grouped(timedelta(minutes=5)))
+        days = {time.date(): values for time, values in direct.grouped(timedelta(days=1)).items()}
+        compare(made["gold/daily_summary"], device, "event_date", days)
+        compare_weeks(made["gold/daily_summary"], device, days)
+
+
+def materialize_all(settings: Settings, days: list[date], now: datetime) -> dict[str, list[dict[str, Any]]]:
+    """Make the tables for all dates and read them back."""
+    import duckdb
+
+    lake, engine = Lake(settings), DuckDBEngine(settings)
+    try:
+        sync_registry(lake, engine, now=now)
+        for name in TABLES:
+            levels = Levels(lake)
+            for day in days:
+                materialize_date(lake, engine, TRANSFORMS[name], day, now=now, levels=levels)
+    finally:
+        engine.close()
+    with duckdb.connect() as connection:
+        connection.execute("set timezone = 'UTC'")
+        return {
+            name: connection.sql(f"from read_parquet({lake.snapshot(name).files(None)}, hive_partitioning = true)")
+            .to_arrow_table()
+            .to_pylist()
+            for name in TABLES
+        }
+
+
+def compare(rows: list[dict[str, Any]], device: str, key: str, groups: dict[Any, list[float]]) -> None:
+    """The same groups with the same figures."""
+    found = {row[key]: row for row in rows if row["device_id"] == device}
+    assert found.keys() == groups.keys()
+    for group, values in groups.items():
+        expected = figures(values)
+        assert {name: found[group][name] for name in expected} == pytest.approx(expected, rel=1e-9), group
+
+
+def compare_weeks(rows: list[dict[str, Any]], device: str, days: dict[date, list[float]]) -> None:
+    """``avg_7d`` is the mean over the readings of seven dates, not of seven means."""
+    for row in rows:
+        if row["device_id"] == device:
+            week = [value for back in range(7) for value in days.get(row["event_date"] - timedelta(days=back), [])]
+            assert row["avg_7d"] == pytest.approx(fmean(week), rel=1e-9)
