@@ -5,6 +5,7 @@ What belongs here: configuration of the session and the start of its JVM. Nothin
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -31,6 +32,8 @@ def build_spark(settings: Settings, app_name: str = "iot", extra: Mapping[str, s
     from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
 
+    # What a callback raises comes back as an exception; the bridge would print its traceback too.
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
     running = SparkSession.getActiveSession()
     builder = SparkSession.builder
     if running is None:

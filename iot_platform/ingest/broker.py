@@ -6,12 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
 
 from iot_platform.errors import ServiceError
 from iot_platform.settings import Settings
 
-ANSWER_SECONDS = 10.0
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
+
+ANSWER_SECONDS = 5.0
+PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -35,42 +40,61 @@ def held_offsets(settings: Settings, topics: Iterable[str], seconds: float = ANS
 
     Raises ``ServiceError`` without a broker, for a topic that it lacks, and when it does not answer within ``seconds``.
     """
-    from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition
-    from confluent_kafka.admin import OffsetSpec
+    from confluent_kafka import KafkaException
 
     from iot_platform.local.kafka import admin_client, bootstrap
 
     address = bootstrap(settings)
     admin = admin_client(settings, address)
-    try:
-        found = admin.list_topics(timeout=seconds).topics
-        names = list(topics)
-        absent = [name for name in names if name not in found or found[name].error is not None]
-        if absent:
+    names = list(topics)
+    deadline = monotonic() + seconds
+    while True:
+        left = deadline - monotonic()
+        try:
+            return _ask(admin, address, names, max(left, 0.1))
+        except (KafkaException, TimeoutError) as error:
+            # A topic that was made a moment ago, or whose leader moves, answers a little later.
+            if left > 0 and _is_passing(error):
+                sleep(PAUSE_SECONDS)
+                continue
+            reason = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
             raise ServiceError(
-                f"the broker at {address} has no topic {', '.join(absent)}", "Make it with `iot topics create`"
-            )
-        partitions = [TopicPartition(name, partition) for name in names for partition in found[name].partitions]
-        questions: list[dict[Any, Any]] = [
-            dict.fromkeys(partitions, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
-        ]
-        answers = [
-            admin.list_offsets(
-                asked,
-                isolation_level=IsolationLevel.READ_COMMITTED,
-                request_timeout=seconds,
-            )
-            for asked in questions
-        ]
-        held: dict[str, dict[int, Range]] = {name: {} for name in names}
-        for partition in partitions:
-            low, high = (answer[partition].result(seconds).offset for answer in answers)
-            held[partition.topic][partition.partition] = Range(low, high)
-        described = admin.describe_topics(TopicCollection(names), request_timeout=seconds)
-        ids = {name: str(answer.result(seconds).topic_id) for name, answer in described.items()}
-    except (KafkaException, TimeoutError):
-        raise ServiceError(
-            f"the Kafka broker at {address} does not answer",
-            "Start it with `iot services up`, or correct IOT_KAFKA_BOOTSTRAP",
-        ) from None
-    return Held(held, ids)
+                f"the Kafka broker at {address} does not answer: {reason}",
+                "Start it with `iot services up`, or correct IOT_KAFKA_BOOTSTRAP",
+            ) from None
+
+
+def _is_passing(error: Exception) -> bool:
+    from confluent_kafka import KafkaError, KafkaException
+
+    return isinstance(error, KafkaException) and error.args[0].code() in {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError._UNKNOWN_TOPIC,
+    }
+
+
+def _ask(admin: AdminClient, address: str, names: list[str], seconds: float) -> Held:
+    from confluent_kafka import IsolationLevel, TopicCollection, TopicPartition
+    from confluent_kafka.admin import OffsetSpec
+
+    found = admin.list_topics(timeout=seconds).topics
+    absent = [name for name in names if name not in found or found[name].error is not None]
+    if absent:
+        raise ServiceError(f"the broker at {address} has no topic {', '.join(absent)}", "Make it with `iot topics create`")
+    partitions = [TopicPartition(name, partition) for name in names for partition in found[name].partitions]
+    questions: list[dict[Any, Any]] = [
+        dict.fromkeys(partitions, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
+    ]
+    answers = [
+        admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=seconds)
+        for asked in questions
+    ]
+    described = admin.describe_topics(TopicCollection(names), request_timeout=seconds)
+    held: dict[str, dict[int, Range]] = {name: {} for name in names}
+    for partition in partitions:
+        low, high = (answer[partition].result(seconds).offset for answer in answers)
+        held[partition.topic][partition.partition] = Range(low, high)
+    return Held(held, {name: str(answer.result(seconds).topic_id) for name, answer in described.items()})

@@ -54,4 +54,4 @@ def telling_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines()]
     causes = [line for line in lines if line.startswith("Caused by: ")] or [line for line in lines if line]
     line = causes[-1] if causes and causes[-1].startswith("Caused by: ") else (causes[0] if causes else "no reason given")
-    return _CAUSED.sub("", line)[:300] or line[:300]
+    return (_CAUSED.sub("", line)[:300] or line[:300]).rstrip(". ")
