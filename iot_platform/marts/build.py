@@ -27,11 +27,15 @@ FAILED = {"error", "fail", "runtime error"}
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What a build did: how each node ended (by dbt's unique id), wall time, and the file that readers open."""
+    """What a build did: how each node ended (by dbt's unique id), wall time, and the file that readers open.
+
+    ``is_published`` is false after a build of some models only while a test outside it still fails.
+    """
 
     statuses: Mapping[str, str]
     seconds: float
     published: Path
+    is_published: bool
 
     @property
     def models(self) -> int:
@@ -73,8 +77,10 @@ def build(
     with locked(settings.marts.with_name("build.lock"), wait_seconds):
         target = target_folder(settings)
         (target / "run_results.json").unlink(missing_ok=True)
+        before = _identity(settings.marts)
         finished = run_dbt(settings, arguments, project)
         results = _results(target)
+        is_published = _identity(settings.marts) != before
     failed = [result for result in results if result["status"] in FAILED]
     if failed:
         raise failure(failed[0], settings)
@@ -82,7 +88,7 @@ def build(
         log = log_folder(settings) / "dbt.log"
         raise PlatformError(f"dbt build failed: {_last_error(finished.stdout)}", f"Its log is {log}")
     statuses = {result["unique_id"]: result["status"] for result in results}
-    return BuildResult(statuses, perf_counter() - began, settings.marts)
+    return BuildResult(statuses, perf_counter() - began, settings.marts, is_published)
 
 
 def manifest(settings: Settings, project: Path = DBT_PROJECT) -> Path:
@@ -142,6 +148,15 @@ def failure(result: Mapping[str, Any], settings: Settings) -> PlatformError:
         f"marts: {what} {name} failed: {detail}",
         f"The marts published before stay. Details are in {log_folder(settings)}/dbt.log",
     )
+
+
+def _identity(published: Path) -> tuple[int, int] | None:
+    """Tells one published file from the next, which may get the same inode."""
+    try:
+        found = published.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _results(target: Path) -> list[dict[str, Any]]:

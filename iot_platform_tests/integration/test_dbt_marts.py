@@ -122,7 +122,7 @@ def test_only_dates_whose_input_levels_moved_are_made_again_and_a_full_refresh_m
     put(lake, "gold/duration_p95", MONDAY, [], 11)
     put(lake, "silver/readings", SUNDAY, [event(n, SUNDAY, n / 7) for n in range(500)], 11)
     result = build(home)
-    assert set(result.statuses.values()) == {"success", "pass"} and result.published == home.marts
+    assert set(result.statuses.values()) == {"success", "pass"} and result.is_published
     assert (result.models, result.tests) == (12, 51)
     assert rows(home, "select event_date, zone, temperature from environment_windows order by all") == [
         (MONDAY, None, 30.0), (TUESDAY, "marked", 20.0),
@@ -143,24 +143,34 @@ def test_only_dates_whose_input_levels_moved_are_made_again_and_a_full_refresh_m
     assert built(home) == by_dates
 
 
-@pytest.mark.usefixtures("built_from_the_shell")
-def test_days_narrow_a_build(home: Settings, lake: Lake) -> None:
+@pytest.fixture(scope="module")
+def failure(home: Settings, lake: Lake, built_from_the_shell: subprocess.CompletedProcess[str]) -> tuple[PlatformError, int]:
+    """What a build says whose test fails, and the inode of the file that was published before it."""
+    published = home.marts.stat().st_ino
+    twice = summary("room", "temperature", MONDAY)
+    put(lake, "gold/daily_summary", MONDAY, [twice, twice], 13)
+    with pytest.raises(PlatformError) as raised:
+        build(home, select=["stg_gold__daily_summary"])
+    return raised.value, published
+
+
+def test_a_failed_test_is_named_and_nothing_is_published(home: Settings, failure: tuple[PlatformError, int]) -> None:
+    error, published = failure
+    assert "the test unique_together_stg_gold__daily_summary" in str(error) and "failed: 1 rows break it" in str(error)
+    assert home.marts.stat().st_ino == published
+
+
+def test_days_narrow_a_build_and_what_failed_before_still_stops_publishing(
+    home: Settings, lake: Lake, failure: tuple[PlatformError, int]
+) -> None:
+    before = [row for row in built(home)['main."environment_windows"'] if row[1] != TUESDAY]
     put_windows(lake, MONDAY, 40.0, 12)
     put_windows(lake, TUESDAY, 41.0, 12)
     put(lake, "gold/duration_p95", TUESDAY, [p95("motion", 200.0)], 12)
-    before = rows(home, "select event_date, temperature from environment_windows where event_date <> '2026-01-06'")
-    build(home, (TUESDAY, TUESDAY), full_refresh=True)
-    after = rows(home, "select event_date, temperature from environment_windows order by event_date")
-    assert after == [*before, (TUESDAY, 41.0)]
-    assert rows(home, "select max_daily_p95 from duration_p95_weekly where week_start = '2026-01-05'") == [(200.0,)]
-
-
-@pytest.mark.usefixtures("built_from_the_shell")
-def test_a_failed_test_is_named_and_nothing_is_published_until_it_passes(home: Settings, lake: Lake) -> None:
-    before = home.marts.stat().st_ino
-    twice = summary("room", "temperature", MONDAY)
-    put(lake, "gold/daily_summary", MONDAY, [twice, twice], 13)
-    with pytest.raises(PlatformError, match=r"the test unique_together_stg_gold__daily_summary\w+ failed: 1 rows break it"):
-        build(home, select=["stg_gold__daily_summary"])
-    build(home, select=["stg_registry__devices"])  # leaves the failed test out, and what failed it is still there
-    assert home.marts.stat().st_ino == before
+    models = ["stg_gold__sensor_windows", "environment_windows", "stg_gold__duration_p95", "duration_p95_weekly"]
+    assert not build(home, (TUESDAY, TUESDAY), full_refresh=True, select=models).is_published
+    after = built(home)
+    assert [row for row in after['main."environment_windows"'] if row[1] != TUESDAY] == before
+    assert [row[6] for row in after['main."environment_windows"'] if row[1] == TUESDAY] == [41.0]
+    assert [(row[0], row[-1]) for row in after['main."duration_p95_weekly"'] if row[0] == MONDAY] == [(MONDAY, 200.0)]
+    assert home.marts.stat().st_ino == failure[1]

@@ -101,3 +101,19 @@ def test_what_the_plugin_meets_reaches_dbt_as_one_line(settings: Settings, monke
     plugin = Plugin("dbt_plugin", {}, credentials)
     with duckdb.connect() as connection, pytest.raises(DbtRuntimeError, match="gold/sensor_windows: the Delta log"):
         plugin.configure_connection(connection)
+
+
+def test_a_connection_that_only_reads_neither_waits_nor_sees_the_lake(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IOT_HOME", str(settings.home))
+    build_file(settings).parent.mkdir(parents=True)
+    duckdb.connect(build_file(settings)).close()
+    credentials = DuckDBCredentials(path="build.duckdb", database="build", schema="main")
+    plugin = Plugin("dbt_plugin", {}, credentials)
+    with duckdb.connect(build_file(settings), read_only=True):
+        plugin.update_connection_config(credentials, {"access_mode": "READ_ONLY"})
+        with duckdb.connect(credentials.path, read_only=True) as connection:
+            plugin.configure_connection(connection)
+            databases = connection.execute("select database_name from duckdb_databases()").fetchall()
+            assert ("lake",) not in databases

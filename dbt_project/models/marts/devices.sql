@@ -26,6 +26,11 @@ health as (
         arg_max(is_failing, event_date) as is_failing
     from {{ ref('device_health_daily') }}
     group by device_id
+),
+
+-- One Gold table of a date may be ahead of another: who stands in a mart stands here too.
+windows as (
+    select distinct device_id from {{ ref('environment_windows') }}
 )
 
 select
@@ -52,3 +57,4 @@ select
 from registry
 full join days using (device_id)
 full join health using (device_id)
+full join windows using (device_id)
