@@ -31,11 +31,10 @@ from iot_platform.lake.levels import daily_transforms
 from iot_platform.marts.build import manifest as dbt_manifest
 from iot_platform.settings import Settings, load_settings
 
-# Parts of Dagster that are not final and used on purpose: a range in one run, look-backs at the first partition, and a
-# check result for each date. Any other such part still warns, and a test turns that into an error.
+# Parts of Dagster that are not final and used on purpose: a range in one run, and a check result for each date. Any other
+# such part still warns, and a test turns that into an error.
 NOT_FINAL_IN_USE = (
     (dg.BetaWarning, ".*`backfill_policy`"),
-    (dg.BetaWarning, ".*`allow_nonexistent_upstream_partitions`"),
     (dg.PreviewWarning, "Specifying a partitions_def on an AssetCheckSpec"),
 )
 
@@ -74,7 +73,7 @@ def _definitions(settings: Settings, overrides: Mapping[str, Any], manifest: Pat
         ],
         asset_checks=asset_checks(partitions),
         sensors=[streaming_sensor(), level_sensor(partitions), marts_sensor(marts), observation_sensor()],
-        schedules=[close_day(partitions)],
+        schedules=[close_day()],
         resources={"platform": Platform(settings), **overrides},
         # The engines use all cores for one table: a process a step would only add its start to each.
         executor=dg.in_process_executor,

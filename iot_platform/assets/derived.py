@@ -20,7 +20,7 @@ from iot_platform.assets.metadata import (
     table_metadata,
 )
 from iot_platform.assets.platform import Platform
-from iot_platform.automation.partitions import dates, look_back
+from iot_platform.automation.partitions import dates
 from iot_platform.checks.contract import CONTRACT_CHECK, broken_before_commit
 from iot_platform.checks.outcome import Outcome
 from iot_platform.contracts.tables import TABLES
@@ -61,10 +61,9 @@ def derived_asset(transform: Transform, settings: Settings, partitions: dg.Parti
     @dg.asset(
         key=asset_key(table),
         deps=[
-            dg.AssetDep(
-                asset_key(source.table),
-                partition_mapping=look_back(source.look_back) if TABLES[source.table].partition else None,
-            )
+            # A look-back is told, not mapped: with a mapped one Dagster would widen every backfill by the dates behind it
+            # and part it into several runs. Dates behind are asked for by their levels instead.
+            dg.AssetDep(asset_key(source.table), metadata={"look_back_days": source.look_back})
             for source in transform.inputs
         ],
         partitions_def=partitions,
@@ -74,7 +73,7 @@ def derived_asset(transform: Transform, settings: Settings, partitions: dg.Parti
         kinds={settings.engine, "delta"},
         owners=OWNERS,
         description=description(table),
-        metadata=table_metadata(table, settings),
+        metadata={**table_metadata(table, settings), "reads": reads(transform)},
         retry_policy=RETRY,
         pool=TABLES[table].view,
     )
@@ -97,6 +96,15 @@ def derived_asset(transform: Transform, settings: Settings, partitions: dg.Parti
         return dg.MaterializeResult()
 
     return make
+
+
+def reads(transform: Transform) -> str:
+    """Which dates of its inputs a date is made from, in words."""
+    return ", ".join(
+        f"{source.table} of D-{source.look_back} … D" if source.look_back and TABLES[source.table].partition
+        else (f"{source.table} of D" if TABLES[source.table].partition else source.table)
+        for source in transform.inputs
+    )  # fmt: skip
 
 
 def report_partial(context: dg.AssetExecutionContext, table: str, platform: Platform, result: RangeResult) -> None:

@@ -9,6 +9,7 @@ import dagster as dg
 from iot_platform.assets.platform import Platform
 from iot_platform.errors import ServiceError
 
+LOOK_SECONDS = 5.0  # a sensor that hangs stops the daemon
 INTERVAL_SECONDS = 30
 
 
@@ -40,7 +41,7 @@ def observation_sensor() -> dg.SensorDefinition:
         from iot_platform.ingest.lag import lag
 
         try:
-            figures = {topic: asdict(found) for topic, found in lag(platform.settings).items()}
+            figures = {topic: asdict(found) for topic, found in lag(platform.settings, LOOK_SECONDS).items()}
         except ServiceError as error:
             return dg.SkipReason(str(error))
         changed, cursor = observations(figures, context.cursor)

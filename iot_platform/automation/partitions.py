@@ -15,14 +15,6 @@ def daily(settings: Settings) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(start_date=settings.first_date.isoformat(), timezone="UTC", end_offset=2)
 
 
-def look_back(days: int) -> dg.TimeWindowPartitionMapping:
-    """A date reads its input's same date and the ``days`` before it; those before the first partition do not exist."""
-    if not days:
-        return dg.TimeWindowPartitionMapping()
-    # Without this a backfill that begins at the first partition is refused.
-    return dg.TimeWindowPartitionMapping(start_offset=-days, allow_nonexistent_upstream_partitions=True)
-
-
 def dates(keys: Iterable[str]) -> list[date]:
     return [date.fromisoformat(key) for key in keys]
 

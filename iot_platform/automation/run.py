@@ -5,8 +5,9 @@ What the command line and the demo use; ``dagster dev`` and its daemon run the s
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -138,10 +139,9 @@ def selected(definitions: dg.Definitions, select: Sequence[str]) -> list[dg.Asse
     for word in select:
         by_name = {key for key in known if key.path[0] == word or "/".join(key.path) == word}
         if not by_name:
-            try:
+            with warnings.catch_warnings(), suppress(dg.DagsterError, ValueError):
+                warnings.simplefilter("ignore", dg.BetaWarning)  # Dagster's own parser of `group:` warns of itself
                 by_name = dg.AssetSelection.from_string(word).resolve(graph) & known
-            except (dg.DagsterError, ValueError):
-                by_name = set[dg.AssetKey]()
         if not by_name:
             names = sorted({key.path[0] for key in known} | {"/".join(key.path) for key in known})
             raise InputError(f"nothing is called {word!r}", f"There are: {', '.join(names)}")

@@ -9,7 +9,7 @@ from iot_platform.assets.metadata import asset_key
 CLOSED = ("gold/sensor_health", "gold/daily_summary")
 
 
-def close_day(partitions: dg.PartitionsDefinition) -> dg.ScheduleDefinition:
+def close_day() -> dg.ScheduleDefinition:
     """Makes yesterday's health and summary once more: a fleet that fell silent moves no level by itself."""
 
     @dg.schedule(

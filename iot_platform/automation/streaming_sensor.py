@@ -13,6 +13,7 @@ from iot_platform.automation import runs
 from iot_platform.errors import ServiceError
 from iot_platform.lake.lake import Lake
 
+LOOK_SECONDS = 5.0  # a sensor that hangs stops the daemon
 INTERVAL_SECONDS = 5
 DRAIN = "drain"  # the request that is repeated for ever
 
@@ -80,7 +81,7 @@ def streaming_sensor() -> dg.SensorDefinition:
             events, cursor = commits_to_report(platform.lake, context.cursor)
             return dg.SensorResult(asset_events=list(events), cursor=cursor, skip_reason="a continuous ingest runs")
         try:
-            behind = {topic: found.lag for topic, found in lag(platform.settings).items()}
+            behind = {topic: found.lag for topic, found in lag(platform.settings, LOOK_SECONDS).items()}
         except ServiceError as error:
             return dg.SkipReason(str(error))
         return decide(behind, context.instance, platform.now())

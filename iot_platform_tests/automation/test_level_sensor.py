@@ -1,0 +1,224 @@
+"""The level sensor asks for what moved, once, however often it looks and whatever became of earlier runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from iot_platform.assets.metadata import asset_key
+from iot_platform.assets.platform import Platform
+from iot_platform.automation import runs
+from iot_platform.automation.level_sensor import evaluate, level_sensor
+from iot_platform.automation.partitions import daily
+from iot_platform.engines.materialize import materialize_date
+from iot_platform.engines.registry import sync_registry
+from iot_platform.lake.levels import Levels, daily_transforms
+from iot_platform.settings import Settings
+from iot_platform.transforms.catalog import TRANSFORMS
+from iot_platform_tests.assets.small_lake import DAY, NOW, D, SmallLake
+
+DAILY = [transform.table for transform in daily_transforms()]
+
+
+class Clock(Platform):
+    """A platform whose time the test sets."""
+
+    moment: datetime = NOW
+
+    def now(self) -> datetime:
+        return self.moment
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def platform(settings: Settings) -> Iterator[Clock]:
+    platform = Clock(settings)
+    yield platform
+    platform.engine.close()
+
+
+def look(platform: Platform, instance: dg.DagsterInstance) -> dg.SensorResult:
+    return evaluate(platform, instance, daily(platform.settings))
+
+
+def asked(result: dg.SensorResult) -> list[tuple[set[str], str, str]]:
+    return [
+        (
+            {"/".join(key.path) for key in request.asset_selection or ()},
+            request.tags.get(runs.RANGE_START, ""),
+            request.tags.get(runs.RANGE_END, ""),
+        )
+        for request in result.run_requests or ()
+    ]
+
+
+def why(result: dg.SensorResult) -> str:
+    return (result.skip_reason and result.skip_reason.skip_message) or ""
+
+
+def heal(platform: Platform) -> None:
+    """Make everything that is stale, as the runs that were asked for do."""
+    sync_registry(platform.lake, platform.engine, now=NOW)
+    for table, days in Levels(platform.lake).stale().items():
+        for day in days:
+            materialize_date(platform.lake, platform.engine, TRANSFORMS[table], day, now=NOW)
+
+
+def record(
+    instance: dg.DagsterInstance, request: dg.RunRequest, status: dg.DagsterRunStatus, ended: datetime = NOW
+) -> None:
+    """Enter a run of the request into Dagster's record, as the daemon and the run itself would."""
+    run = instance.create_run(
+        job_name="__ASSET_JOB", run_id=None, run_config=None, status=dg.DagsterRunStatus.NOT_STARTED,
+        tags=dict(request.tags), root_run_id=None, parent_run_id=None, step_keys_to_execute=None,
+        execution_plan_snapshot=None, job_snapshot=None, parent_job_snapshot=None, op_selection=None,
+        asset_selection=frozenset(request.asset_selection or ()), asset_check_selection=None, resolved_op_selection=None,
+        remote_job_origin=None, job_code_origin=None, asset_graph=dg.Definitions().resolve_asset_graph(),
+    )  # fmt: skip
+    kind = {
+        dg.DagsterRunStatus.STARTED: dg.DagsterEventType.RUN_START,
+        dg.DagsterRunStatus.SUCCESS: dg.DagsterEventType.RUN_SUCCESS,
+        dg.DagsterRunStatus.FAILURE: dg.DagsterEventType.RUN_FAILURE,
+    }[status]
+    instance.report_dagster_event(
+        dg.DagsterEvent(kind.value, run.job_name, message=""), run.run_id, timestamp=ended.timestamp()
+    )
+
+
+def test_an_empty_lake_synchronizes_the_declared_metrics_and_then_needs_nothing(
+    platform: Clock, instance: dg.DagsterInstance
+) -> None:
+    assert asked(look(platform, instance)) == [({"registry/devices", "registry/metrics"}, "", "")]
+    heal(platform)
+    result = look(platform, instance)
+    assert not result.run_requests and why(result) == "every date is made from its newest inputs"
+
+
+def test_registries_come_before_the_dates_that_are_made_from_them(
+    platform: Clock, instance: dg.DagsterInstance, small: SmallLake
+) -> None:
+    small.day()
+    (first,) = look(platform, instance).run_requests or ()
+    assert {key.path[0] for key in first.asset_selection or ()} == {"registry"}
+    record(instance, first, dg.DagsterRunStatus.STARTED)
+    waiting = look(platform, instance)
+    assert not waiting.run_requests and "registries" in why(waiting)
+
+
+def test_dates_that_moved_are_one_run_of_every_table(
+    platform: Clock, instance: dg.DagsterInstance, small: SmallLake
+) -> None:
+    for n in range(3):
+        small.day(D + n * DAY)
+    sync_registry(platform.lake, platform.engine, now=NOW)
+    assert asked(look(platform, instance)) == [(set(DAILY), "2026-03-10", "2026-03-12")]
+    heal(platform)
+    assert asked(look(platform, instance)) == []
+
+
+def test_a_late_reading_asks_for_its_date_and_those_that_read_it_and_no_other(
+    platform: Clock, instance: dg.DagsterInstance, small: SmallLake
+) -> None:
+    for n in range(9):
+        small.day(D + n * DAY, readings=4)
+    heal(platform)
+    small.day(D, readings=1)
+    sync_registry(platform.lake, platform.engine, now=NOW)
+    first = asked(look(platform, instance))
+    assert first[0] == (set(DAILY), "2026-03-10", "2026-03-10")
+    touched: set[tuple[str, date]] = set()
+    for _look in range(5):
+        found = look(platform, instance)
+        for tables, start, end in asked(found):
+            for table in [table for table in DAILY if table in tables]:
+                for n in range((date.fromisoformat(end) - date.fromisoformat(start)).days + 1):
+                    day = date.fromisoformat(start) + n * DAY
+                    touched.add((table, day))
+                    materialize_date(platform.lake, platform.engine, TRANSFORMS[table], day, now=NOW)
+    assert not look(platform, instance).run_requests
+    assert {day for table, day in touched if table == "silver/readings"} == {D, D + DAY}
+    assert {day for table, day in touched if table == "gold/sensor_windows"} == {D, D + DAY}
+    # Silver of D + 1 was made again, so its summaries are too: seven days from D on, and one more for D + 1.
+    assert {day for table, day in touched if table == "gold/daily_summary"} == {D + n * DAY for n in range(8)}
+
+
+def test_what_is_under_way_is_not_asked_for_again(
+    platform: Clock, instance: dg.DagsterInstance, small: SmallLake
+) -> None:
+    small.day()
+    sync_registry(platform.lake, platform.engine, now=NOW)
+    (request,) = look(platform, instance).run_requests or ()
+    record(instance, request, dg.DagsterRunStatus.STARTED)
+    result = look(platform, instance)
+    assert not result.run_requests and "wait for a run to end" in why(result)
+
+
+def test_a_failed_run_does_not_burn_its_key_and_is_tried_three_times_with_growing_pauses(
+    platform: Clock, instance: dg.DagsterInstance, small: SmallLake
+) -> None:
+    small.day()
+    sync_registry(platform.lake, platform.engine, now=NOW)
+    keys: list[str | None] = []
+    for attempt in (1, 2, 3):
+        (request,) = look(platform, instance).run_requests or ()
+        assert request.tags["iot/attempt"] == str(attempt)
+        keys.append(request.run_key)
+        record(instance, request, dg.DagsterRunStatus.FAILURE, ended=platform.moment)
+        if attempt < 3:
+            result = look(platform, instance)
+            assert not result.run_requests and "tried again in" in why(result)
+        platform.moment += timedelta(minutes=5)
+    assert len(set(keys)) == 3
+    given_up = look(platform, instance)
+    assert not given_up.run_requests and "failed 3 times" in why(given_up)
+    small.day(readings=1)  # its inputs moved: that is another request
+    sync_registry(platform.lake, platform.engine, now=NOW)
+    assert look(platform, instance).run_requests
+
+
+def test_a_failed_blocking_check_keeps_gold_from_its_date(
+    platform: Clock, instance: dg.DagsterInstance, small: SmallLake
+) -> None:
+    small.day(D)
+    small.day(D + DAY)
+    sync_registry(platform.lake, platform.engine, now=NOW)
+    for table in ("silver/readings", "silver/rejected_readings"):
+        for day in (D, D + DAY):
+            materialize_date(platform.lake, platform.engine, TRANSFORMS[table], day, now=NOW)
+    instance.report_runless_asset_event(
+        dg.AssetCheckEvaluation(
+            asset_key=asset_key("silver/readings"), check_name="conservation", passed=False, blocking=True,
+            partition=D.isoformat(),
+        )
+    )  # fmt: skip
+    result = look(platform, instance)
+    assert [(start, end) for _, start, end in asked(result)] == [("2026-03-11", "2026-03-11")]
+    assert "gold/daily_summary" in asked(result)[0][0]
+
+
+def test_the_registries_are_given_up_after_three_failures_and_the_dates_go_on(
+    platform: Clock, instance: dg.DagsterInstance, small: SmallLake
+) -> None:
+    small.day()
+    for _attempt in range(3):
+        (request,) = look(platform, instance).run_requests or ()
+        record(instance, request, dg.DagsterRunStatus.FAILURE, ended=platform.moment)
+        platform.moment += timedelta(minutes=5)
+    assert asked(look(platform, instance))[0][1:] == ("2026-03-10", "2026-03-10")
+
+
+def test_dagster_evaluates_the_sensor(platform: Clock, small: SmallLake) -> None:
+    small.day()
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance=instance, resources={"platform": platform})
+        result = level_sensor(daily(platform.settings))(context)
+    assert isinstance(result, dg.SensorResult) and result.run_requests
+    assert platform.moment.tzinfo is UTC

@@ -1,0 +1,156 @@
+"""The sensors around Kafka and the marts, and the schedule: what they ask for, and that they never hang or repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from iot_platform.assets.platform import Platform
+from iot_platform.automation import marts_sensor, runs, streaming_sensor
+from iot_platform.automation.observation import observation_sensor, observations
+from iot_platform.automation.partitions import capped, contiguous, daily
+from iot_platform.automation.schedules import close_day
+from iot_platform.ingest.lease import lease
+from iot_platform.settings import Settings
+from iot_platform_tests.assets.small_lake import DAY, NOW, D, SmallLake
+from iot_platform_tests.automation.test_level_sensor import record
+from iot_platform_tests.conftest import MakeSettings
+
+BEHIND = {"iot.sensor-readings": 5, "iot.readings": 0}
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def reason(result: object) -> str:
+    assert isinstance(result, dg.SkipReason)
+    return result.skip_message or ""
+
+
+def test_a_topic_ahead_of_bronze_asks_for_one_drain_of_today_and_the_registries(instance: dg.DagsterInstance) -> None:
+    request = streaming_sensor.decide(BEHIND, instance, NOW)
+    assert isinstance(request, dg.RunRequest) and request.partition_key == "2026-03-20"
+    assert {"/".join(key.path) for key in request.asset_selection or ()} == {
+        "bronze/readings", "bronze/quarantine", "registry/devices", "registry/metrics",
+    }  # fmt: skip
+    record(instance, request, dg.DagsterRunStatus.STARTED)
+    assert reason(streaming_sensor.decide(BEHIND, instance, NOW)) == "a drain is under way"
+
+
+def test_nothing_ahead_asks_for_nothing(instance: dg.DagsterInstance) -> None:
+    assert "everything" in reason(streaming_sensor.decide({"iot.readings": 0}, instance, NOW))
+
+
+def test_failed_drains_are_tried_again_for_ever_with_growing_pauses_and_a_success_forgets_them(
+    instance: dg.DagsterInstance,
+) -> None:
+    now = NOW
+    request = streaming_sensor.decide(BEHIND, instance, now)
+    for pause in (30, 60, 120):
+        assert isinstance(request, dg.RunRequest)
+        record(instance, request, dg.DagsterRunStatus.FAILURE, ended=now)
+        assert f"tried again in {pause} s" in reason(streaming_sensor.decide(BEHIND, instance, now))
+        now += timedelta(seconds=pause)
+        request = streaming_sensor.decide(BEHIND, instance, now)
+    assert isinstance(request, dg.RunRequest)
+    record(instance, request, dg.DagsterRunStatus.SUCCESS, ended=now)
+    assert isinstance(streaming_sensor.decide(BEHIND, instance, now), dg.RunRequest)
+
+
+def test_the_pause_never_grows_beyond_ten_minutes() -> None:
+    assert runs.Attempts(200, NOW).wait(NOW) == timedelta(minutes=10)
+    assert runs.Attempts(0).wait(NOW) == timedelta(0)
+
+
+def test_a_broker_that_is_down_is_a_reason_and_not_a_hang(make_settings: MakeSettings) -> None:
+    platform = Platform(make_settings(kafka_bootstrap="127.0.0.1:1"))
+    for sensor in (streaming_sensor.streaming_sensor(), observation_sensor()):
+        began = datetime.now(UTC)
+        with dg.DagsterInstance.ephemeral() as instance:
+            result = sensor(dg.build_sensor_context(instance=instance, resources={"platform": platform}))
+        assert "127.0.0.1:1" in reason(result)
+        assert datetime.now(UTC) - began < timedelta(seconds=10)
+
+
+def test_while_a_continuous_ingest_runs_its_commits_are_reported_and_no_drain_is_asked_for(
+    settings: Settings, small: SmallLake
+) -> None:
+    platform = Platform(settings)
+    small.day(D)
+    sensor = streaming_sensor.streaming_sensor()
+    with lease(settings, "continuous"), dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance=instance, resources={"platform": platform})
+        first = sensor(context)
+        assert isinstance(first, dg.SensorResult) and not first.run_requests and not first.asset_events
+        small.day(D + DAY, readings=3)
+        context = dg.build_sensor_context(instance=instance, resources={"platform": platform}, cursor=first.cursor)
+        second = sensor(context)
+        assert isinstance(second, dg.SensorResult)
+    (event,) = second.asset_events
+    assert event.partition == "2026-03-11" and event.metadata["dagster/partition_row_count"].value == 3
+
+
+def test_topics_are_observed_when_their_figures_change() -> None:
+    figures = {name: {"end_offset": 9, "committed_offset": 4, "lag": 5} for name in ("t", "u")}
+    first, cursor = observations(figures, None)
+    assert {event.asset_key.path[-1] for event in first} == {"t", "u"}
+    assert first[0].metadata["lag"].value == 5
+    again, cursor = observations(figures, cursor)
+    assert again == []
+    changed, _ = observations(figures | {"u": {"end_offset": 3, "committed_offset": 1, "lag": 2}}, cursor)
+    assert [event.asset_key.path for event in changed] == [["kafka", "u"]]
+
+
+def test_marts_are_asked_for_when_gold_is_ahead_and_tried_three_times(instance: dg.DagsterInstance) -> None:
+    gold, published = {("gold_sensor_health", D): 7}, {("gold_sensor_health", D): 6}
+    assert "everything" in reason(marts_sensor.decide(published, gold, instance, NOW))
+    now = NOW
+    for _attempt in range(3):
+        request = marts_sensor.decide(gold, published, instance, now)
+        assert isinstance(request, dg.RunRequest)
+        record(instance, request, dg.DagsterRunStatus.STARTED)
+        assert "under way" in reason(marts_sensor.decide(gold, published, instance, now))
+        run = instance.get_runs(limit=1)[0]
+        instance.report_dagster_event(
+            dg.DagsterEvent(dg.DagsterEventType.RUN_FAILURE.value, run.job_name, message=""), run.run_id,
+            timestamp=now.timestamp(),
+        )  # fmt: skip
+        assert "again in" in reason(marts_sensor.decide(gold, published, instance, now)) or _attempt == 2
+        now += timedelta(minutes=10)
+    assert "failed 3 times" in reason(marts_sensor.decide(gold, published, instance, now))
+    assert isinstance(marts_sensor.decide({("gold_sensor_health", D): 8}, published, instance, now), dg.RunRequest)
+
+
+def test_without_a_published_file_all_of_gold_is_ahead(settings: Settings, small: SmallLake) -> None:
+    assert marts_sensor.published_levels(settings.marts) == {}
+    small.put("gold/duration_p95", D, [_p95()], level=5)
+    assert marts_sensor.lake_levels(small.lake) == {("gold_duration_p95", D): 5}
+
+
+def _p95() -> dict[str, object]:
+    row = {"device_type": "motion", "events": 500, "excluded": 1, "mean": 2.0, "std": 1.0, "p95": 4.0}
+    return row | {"processed_at": NOW, "pipeline_version": "t", "event_date": D}
+
+
+def test_after_midnight_yesterday_is_closed() -> None:
+    moment = datetime(2026, 3, 11, 0, 10, tzinfo=UTC)
+    request = close_day()(dg.build_schedule_context(scheduled_execution_time=moment))
+    assert isinstance(request, dg.RunRequest) and request.partition_key == "2026-03-10"
+
+
+def test_partitions_run_from_the_first_date_to_tomorrow_in_utc(make_settings: MakeSettings) -> None:
+    partitions = daily(make_settings(first_date=D))
+    now = datetime(2026, 3, 12, 23, 59, tzinfo=UTC)
+    assert list(partitions.get_partition_keys(now)) == ["2026-03-10", "2026-03-11", "2026-03-12", "2026-03-13"]
+
+
+def test_ranges_are_contiguous_and_capped() -> None:
+    ranges = contiguous([D + 3 * DAY, D, D + DAY, D])
+    assert ranges == [(D, D + DAY), (D + 3 * DAY, D + 3 * DAY)]
+    assert capped([(D, D + 4 * DAY)], 2) == [(D, D + DAY), (D + 2 * DAY, D + 3 * DAY), (D + 4 * DAY, D + 4 * DAY)]
