@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -13,6 +13,10 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from iot_platform.contracts.tables import TableContract
+from iot_platform.lake.transactions import transactions
+
+
+FEW = 8
 
 
 class File(NamedTuple):
@@ -41,6 +45,7 @@ class Snapshot:
 
     contract: TableContract
     delta: DeltaTable
+    asked: list[str] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def version(self) -> int:
@@ -104,13 +109,24 @@ class Snapshot:
                 levels[file.day] = max(levels.get(file.day, 0), file.max_ingest_seq)
         return levels
 
+    @cached_property
+    def _transactions(self) -> dict[str, int] | None:
+        return transactions(self.delta)
+
+    def transaction(self, app_id: str) -> int | None:
+        """The version that an application recorded in this table, or None."""
+        self.asked.append(app_id)
+        # One date is asked of the library; a sweep over many reads them all at once.
+        known = self._transactions if len(self.asked) > FEW else None
+        return self.delta.transaction_version(app_id) if known is None else known.get(app_id)
+
     def recorded_level(self, day: date | None) -> int:
         """The level that this output date was made from; 0 when it was never made."""
-        return self.delta.transaction_version(level_id(day)) or 0
+        return self.transaction(level_id(day)) or 0
 
     def forced(self, day: date | None) -> int:
         """How often this output date was asked to be made again without new input."""
-        return self.delta.transaction_version(forced_id(day)) or 0
+        return self.transaction(forced_id(day)) or 0
 
 
 def _absolute(root: str, path: str) -> str:
