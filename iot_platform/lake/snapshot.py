@@ -15,7 +15,6 @@ from deltalake import DeltaTable
 from iot_platform.contracts.tables import TableContract
 from iot_platform.lake.transactions import transactions
 
-
 FEW = 8
 
 
