@@ -56,8 +56,8 @@ past as (
 -- What enters a mean is held within 1e150, or the square of one absurd value would overflow.
 usable as (
     select
-        b.*,
-        coalesce(b.unit, m.unit) as known_unit,
+        b.topic, b.kafka_partition, b.kafka_offset, b.metric, b.device_id, b.event_time, b.event_id,
+        m.unit as declared_unit,
         greatest(least(b.value, 1e150), -1e150) as x
     from bronze_readings b
     cross join params p
@@ -74,6 +74,7 @@ usable as (
         )
 ),
 
+-- Few columns go through the window, which sorts and holds them; the others join again by the message's coordinates.
 compared as (
     select
         u.*,
@@ -86,12 +87,23 @@ compared as (
     )
 ),
 
--- Below this, a difference or a spread is floating-point noise.
+-- Below `noise`, a difference or a spread is floating-point noise.
 judged as (
-    select c.*, abs(x - recent_mean) as distance, 1e-9 * greatest(1e0, abs(recent_mean)) as noise
-    from compared c
+    select
+        b.*,
+        c.declared_unit,
+        c.x,
+        c.recent_mean,
+        c.spread,
+        c.recent_count,
+        abs(c.x - c.recent_mean) as distance,
+        1e-9 * greatest(1e0, abs(c.recent_mean)) as noise
+    from bronze_readings b
     cross join params p
-    where c.event_date = p.event_date
+    join compared c
+        on c.topic = b.topic and c.kafka_partition = b.kafka_partition
+        and c.kafka_offset = b.kafka_offset and c.metric = b.metric
+    where b.event_date = p.event_date
 )
 
 select
@@ -102,7 +114,7 @@ select
     coalesce(j.device_type, d.device_type) as device_type,
     j.metric,
     j.value,
-    j.known_unit as unit,
+    coalesce(j.unit, j.declared_unit) as unit,
     j.status,
     j.event_duration_ms,
     coalesce(j.site, d.site) as site,
