@@ -10,6 +10,7 @@ import dagster as dg
 from iot_platform.assets.metadata import OWNERS, asset_key, description, snapshot_metadata, table_metadata
 from iot_platform.assets.platform import Platform
 from iot_platform.assets.topics import topic_key
+from iot_platform.errors import PlatformError
 from iot_platform.lake.lake import Lake
 from iot_platform.settings import Settings
 from iot_platform.topics import load_topics
@@ -48,6 +49,8 @@ def bronze_assets(settings: Settings, partitions: dg.PartitionsDefinition) -> dg
         before = _sequences(platform.lake)
         try:
             drained = _fields(drain_topics(platform.settings))
+        except PlatformError as error:
+            raise dg.Failure(str(error)) from None
         finally:
             touched = _report(context, platform.lake, before)
         for table in BRONZE:
