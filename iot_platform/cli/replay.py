@@ -18,7 +18,7 @@ def replay(
     mapping: Annotated[Path, typer.Option(help="A YAML file that says what stands where; see examples/.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for programs.")] = False,
 ) -> None:
-    """Bring anybody's files to Kafka. Example: iot replay data/rooms --mapping examples/air_quality.yaml
+    """Bring anybody's files to Kafka. Example: iot replay examples/air_quality.csv --mapping examples/air_quality.yaml
 
     A row that cannot be a message is counted, reported with file and line, and kept in a rejects file.
     """

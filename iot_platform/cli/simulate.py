@@ -20,13 +20,13 @@ HISTORY, FLEET, FAULTS = "How much", "Fleet", "What is injected (shares of the m
 
 def simulate(
     *,
-    days: Annotated[int | None, typer.Option(help="History: UTC dates.  [default: 3]", rich_help_panel=HISTORY)] = None,
-    until: Annotated[str, typer.Option(help="End of the history, ISO 8601.  [default: now]", rich_help_panel=HISTORY)] = "",
+    days: Annotated[int | None, typer.Option(help="History: so many UTC dates; default 3.", rich_help_panel=HISTORY)] = None,
+    until: Annotated[str, typer.Option(help="End of the history, ISO 8601; default now.", rich_help_panel=HISTORY)] = "",
     start: Annotated[str, typer.Option(help="First date of the history, instead of --days.", rich_help_panel=HISTORY)] = "",
     rate: Annotated[float | None, typer.Option(help="Live: messages a second.", rich_help_panel=HISTORY)] = None,
     max_events: Annotated[int | None, typer.Option(help="End after so many messages.", rich_help_panel=HISTORY)] = None,
     duration: Annotated[float | None, typer.Option(help="Live: end after so many seconds.", rich_help_panel=HISTORY)] = None,
-    contract: Annotated[list[str] | None, typer.Option(help="Repeat it.  [default: all]", rich_help_panel=FLEET)] = None,
+    contract: Annotated[list[str] | None, typer.Option(help="Repeat it for more; default all.", rich_help_panel=FLEET)] = None,
     devices: Annotated[int, typer.Option(help="Devices per contract.", rich_help_panel=FLEET)] = 6,
     cadence: Annotated[float, typer.Option(help="Seconds between a device's readings.", rich_help_panel=FLEET)] = 60.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed says the same.", rich_help_panel=FLEET)] = 7,

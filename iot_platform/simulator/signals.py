@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DAY_SECONDS = 86_400
 # Noise ends at this many sigma, so that nothing but an injected spike stands out of the last 100 readings by 3 of theirs.
-NOISE_LIMIT = 2.2
+NOISE_LIMIT = 2.0
 SCORED_READINGS = 100
 SPIKE_SIGMAS = (8.0, 10.0)
 
