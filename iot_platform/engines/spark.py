@@ -151,8 +151,13 @@ class SparkEngine:
         if self._given is not None:
             return self._given
         if self._owned is None:
+            from pyspark.sql import SparkSession
+
             from iot_platform.engines.session import build_spark
 
+            running = SparkSession.getActiveSession()
+            if running is not None:  # started by somebody else in this process, and theirs to stop
+                return running
             self._owned = build_spark(self.settings)
         return self._owned
 

@@ -97,7 +97,19 @@ def test_a_damaged_file_is_one_clear_error(engine: SparkEngine, lake: Lake) -> N
         engine.compute(WINDOWS, inputs, of())
 
 
-def test_a_given_session_stays_its_owner_s(engine: SparkEngine, spark: SparkSession) -> None:
-    engine.close()
-    engine.close()
+def test_rows_of_another_date_are_refused_and_change_nothing(engine: SparkEngine, lake: Lake) -> None:
+    fill_silver(lake)
+    with (
+        engine.compute(WINDOWS, pinned(lake, WINDOWS), of()) as derived,
+        pytest.raises(LakeError, match=r"gold/sensor_windows: Spark cannot write"),
+    ):
+        derived.commit(lake, "gold/sensor_windows", BEFORE, level=1, inputs={})
+    assert lake.snapshot("gold/sensor_windows").rows == 0
+
+
+def test_a_session_that_runs_already_stays_its_owner_s(settings: Settings, engine: SparkEngine, spark: SparkSession) -> None:
+    with SparkEngine(settings).compute(WINDOWS, views("gold/sensor_windows", {}), of()) as derived:
+        assert derived.rows == 0
+    for _ in range(2):
+        engine.close()
     assert spark.range(1).count() == 1
