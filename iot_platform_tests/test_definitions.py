@@ -63,6 +63,10 @@ def test_the_graph_is_the_one_that_was_meant(definitions: dg.Definitions) -> Non
     assert found == json.loads(SNAPSHOT.read_text()), "run `python -m iot_platform_tests.test_definitions` if it was meant"
 
 
+def test_everything_can_be_loaded(definitions: dg.Definitions) -> None:
+    dg.Definitions.validate_loadable(definitions)  # jobs of sensors and schedules too, as `dagster dev` does
+
+
 def test_every_derived_daily_table_is_an_asset_whose_first_sentence_is_its_grain(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     for transform in daily_transforms():

@@ -60,12 +60,9 @@ def derived_asset(transform: Transform, settings: Settings, partitions: dg.Parti
 
     @dg.asset(
         key=asset_key(table),
-        deps=[
-            # A look-back is told, not mapped: with a mapped one Dagster would widen every backfill by the dates behind it
-            # and part it into several runs. Dates behind are asked for by their levels instead.
-            dg.AssetDep(asset_key(source.table), metadata={"look_back_days": source.look_back})
-            for source in transform.inputs
-        ],
+        # A look-back is told (`reads`), not mapped: with a mapped one Dagster would widen every backfill by the dates
+        # behind it and part it into several runs. Dates behind are asked for by their levels instead.
+        deps=[asset_key(source.table) for source in transform.inputs],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         code_version=code_version(transform),
