@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from iot_platform.contracts.wire import CONTRACTS, Metric, MetricFields, MetricNamed, WireContract
+from iot_platform.contracts.wire import CONTRACTS, Metric, MetricNamed, WireContract
 from iot_platform.simulator.declarations import DeclaredDevice
 from iot_platform.simulator.options import FleetOptions
 from iot_platform.simulator.signals import DeviceSignal, profile_for
@@ -107,8 +107,3 @@ def _prefix(contract: str) -> str:
 def stable_number(text: str) -> int:
     """The same number for the same text in every process (``hash`` is not)."""
     return zlib.crc32(text.encode())
-
-
-def metric_key(contract: WireContract, metric: Metric) -> str:
-    """The name under which a message of the contract carries the metric's value."""
-    return (metric.field or metric.name) if isinstance(contract.shape, MetricFields) else metric.name

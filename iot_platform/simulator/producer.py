@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iot_platform.errors import ServiceError
+from iot_platform.errors import PlatformError, ServiceError
 from iot_platform.local.process import make_folder
 from iot_platform.settings import Settings
 
@@ -220,8 +220,11 @@ class MessageProducer:
             "error": reason,
         }
         make_folder(self.undelivered.parent)
-        with self.undelivered.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self.undelivered.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise PlatformError(f"{self.undelivered} cannot be written: {error.strerror}", "Free space there") from None
 
 
 def _collector(codes: set[int]) -> Callable[[KafkaError], None]:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from iot_platform.ingest.run import drain
+from iot_platform.lake.lake import Lake
 from iot_platform.simulator.options import FleetOptions, History, SimulationOptions
 from iot_platform.simulator.simulation import simulate
 from iot_platform.simulator.truth import Injected, load_truth
+from iot_platform.simulator.verdict import truth_files, verdicts
 from iot_platform.topics import create_topics
 from iot_platform_tests.conftest import Broker, MakeSettings
 from iot_platform_tests.integration.derived import materialize, rows_of
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
+UNTIL = datetime(2024, 3, 10, tzinfo=UTC)  # always the same dates: always the same chance anomalies
 FLEET = FleetOptions(devices=4, cadence_seconds=100, malformed_rate=0.01)
 Place = tuple[str, int, int]
 
@@ -39,8 +42,7 @@ def test_what_was_injected_is_found_and_nothing_else(
     settings = make_settings(kafka_bootstrap=kafka.bootstrap, topics_file=topics_file)
     create_topics(settings)
     now = datetime.now(UTC)
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    result = simulate(settings, SimulationOptions(History(2, midnight), FLEET), now=now)
+    result = simulate(settings, SimulationOptions(History(2, UNTIL), FLEET), now=now)
     truth = load_truth(result.truth)
     landed = drain(settings, spark)
     tables = ("silver/readings", "silver/rejected_readings", "gold/sensor_windows")
@@ -57,6 +59,10 @@ def test_what_was_injected_is_found_and_nothing_else(
     assert {line.event_id for line in truth.of("late")} <= {row["event_id"] for row in silver}
     assert sum(row["readings"] for row in rows_of(settings, "gold/sensor_windows")) == len(silver)
     check_anomalies(silver, truth.of("anomaly"))
+    for verdict in verdicts(Lake(settings), truth_files(settings.home)):
+        assert verdict.injected == len(truth.of(verdict.kind))
+        assert verdict.kind == "anomaly" or (verdict.missed, verdict.unexpected) == (0, 0)
+        assert verdict.recall and verdict.precision
 
 
 def check_rejected(rejected: list[dict[str, Any]], injected: tuple[Injected, ...]) -> None:

@@ -221,8 +221,9 @@ def _contradiction(mapping: Mapping) -> tuple[str, str] | None:
 
 
 def _time_contradiction(mapping: Mapping) -> tuple[str, str] | None:
-    in_columns = time_column(mapping) is not None
-    if in_columns and mapping.timestamp.columns:
+    column = time_column(mapping)
+    in_columns = column is not None
+    if in_columns and mapping.timestamp.columns not in ([], [column]):
         return "timestamp.columns", "columns names the timestamp too; say it once"
     if not in_columns and not mapping.timestamp.columns:
         return "timestamp.columns", "is missing, and columns names no timestamp"
