@@ -1,9 +1,7 @@
 """Kafka records in, rows of Bronze and quarantine out: one pass over Arrow batches, run by Spark's workers.
 
-What belongs here: everything decided record by record. It is pure: the same records and ``BatchRules`` give the same
-rows, so a repeated micro-batch changes nothing. No Spark, no clock, no I/O.
-
-The rows of both tables leave in one stream, told apart by ``kind``, and the last row of a partition is its summary.
+What belongs here: everything decided record by record. It is pure: the same records, ``BatchRules`` and ``Stamp`` give
+the same rows, so a repeated micro-batch changes nothing. No Spark, no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -12,40 +10,38 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from iot_platform.contracts.arrow import ARROW_TYPES, arrow_field
+from iot_platform.contracts.arrow import ARROW_TYPES, arrow_schema
 from iot_platform.contracts.fields import Reading
 from iot_platform.contracts.parse import KafkaRecord, ParseRules, parse_record
-from iot_platform.contracts.tables import BRONZE_QUARANTINE, BRONZE_READINGS, COORDINATES, Column, Kind
+from iot_platform.contracts.tables import BRONZE_QUARANTINE, BRONZE_READINGS, COORDINATES, Column, Kind, TableContract
 from iot_platform.contracts.timestamps import DAY_US, EPOCH
 from iot_platform.errors import DataError
 
-READING, REFUSED, SUMMARY = 0, 1, 2
 LATE_US = 10 * 60 * 1_000_000
-
-_EVENT_DATE = BRONZE_READINGS.column("event_date")
-_IS_LATE = BRONZE_READINGS.column("is_late")
-_REFUSAL = (
-    BRONZE_QUARANTINE.column("key"),
-    Column("raw_value", Kind.BINARY, "the message's value; `value` is the reading's"),
-    BRONZE_QUARANTINE.column("headers"),
-    BRONZE_QUARANTINE.column("reason"),
-    BRONZE_QUARANTINE.column("detail"),
-)
-_READING = tuple(BRONZE_READINGS.column(name) for name in Reading._fields)
-# What a worker gives back: the columns of a reading, of a refusal, and what both have.
-LANDED: tuple[Column, ...] = (
-    Column("kind", Kind.INT, "0 a reading, 1 a refused message, 2 the summary of a partition"),
-    *_READING, _IS_LATE, *COORDINATES, _EVENT_DATE, *_REFUSAL,
-)  # fmt: skip
-LANDED_SCHEMA = pa.schema([arrow_field(column) for column in LANDED])
-_READING_COLUMNS = (*_READING, _IS_LATE, *COORDINATES, _EVENT_DATE)
-_REFUSED_COLUMNS = (*COORDINATES, _EVENT_DATE, *_REFUSAL)
-
+COORDINATE_NAMES = tuple(column.name for column in COORDINATES)
+READING_NAMES = (*Reading._fields, "is_late", *COORDINATE_NAMES, "event_date")
+REFUSED_NAMES = (*COORDINATE_NAMES, "event_date", "key", "value", "reason", "detail", "headers")
 Offsets = Mapping[str, Mapping[int, int]]
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What all rows of a batch have in common; ``began_us``: when the batch began, µs since the epoch."""
+
+    batch_id: int
+    ingest_seq: int
+    began_us: int
+
+
+class Landed(NamedTuple):
+    """Rows for one of the two tables, in its columns and order."""
+
+    table: TableContract
+    rows: pa.RecordBatch
 
 
 @dataclass(frozen=True)
@@ -109,63 +105,80 @@ class PartitionState:
             self.newest_by_contract[reading.contract] = reached
         return is_late
 
+    def count_readings(self, day: int, readings: int, is_late: bool) -> None:
+        self.reading_messages += 1
+        self.readings += readings
+        self.late += is_late
+        self.reading_dates[day] = self.reading_dates.get(day, 0) + readings
+
+    def count_refused(self, day: int) -> None:
+        self.refused += 1
+        self.refused_dates[day] = self.refused_dates.get(day, 0) + 1
+
     def summary(self) -> str:
         return json.dumps(vars(self))
 
 
-def land(batches: Iterable[pa.RecordBatch], rules: BatchRules) -> Iterator[pa.RecordBatch]:
-    """Parse Kafka's rows (as Spark's Kafka source gives them, with headers) into rows of ``LANDED``."""
-    states: dict[tuple[str, int], PartitionState] = {}
-    for batch in batches:
-        readings: list[tuple[Any, ...]] = []
-        refused: list[tuple[Any, ...]] = []
-        positions: list[int] = []
-        for position, record in enumerate(_records(batch)):
-            source = record.topic, record.partition
-            state = states.get(source) or states.setdefault(source, PartitionState.of(*source, rules))
-            state.advance(record.offset)
-            if not _land_one(record, state, rules, readings, refused):
-                positions.append(position)
-        if readings:
-            yield _batch(READING, _READING_COLUMNS, list(zip(*readings, strict=True)))
-        if refused:
-            columns = list(zip(*refused, strict=True))
-            columns.insert(-2, batch.column("headers").take(pa.array(positions, pa.int64())))
-            yield _batch(REFUSED, _REFUSED_COLUMNS, columns)
-    if states:
-        yield _batch(SUMMARY, (_REFUSAL[-1],), [tuple(state.summary() for state in states.values())])
+class Landing:
+    """The records of one worker's share of a batch on their way to the tables."""
 
+    def __init__(self, rules: BatchRules, stamp: Stamp) -> None:
+        self.rules = rules
+        self.stamp = stamp
+        self._states: dict[tuple[str, int], PartitionState] = {}
 
-def _land_one(
-    record: KafkaRecord,
-    state: PartitionState,
-    rules: BatchRules,
-    readings: list[tuple[Any, ...]],
-    refused: list[tuple[Any, ...]],
-) -> bool:
-    """Append the record's rows; False when it went to the refused ones."""
-    parsed = parse_record(record, rules.parse)
-    arrival = record.timestamp_us
-    coordinates = record.topic, record.partition, record.offset, arrival
-    if isinstance(parsed, list):
-        is_late = state.judge_lateness(parsed[0], arrival)
-        if record.offset < state.readings_from:
-            return True
-        day = parsed[0].event_time // DAY_US
-        state.reading_messages += 1
-        state.readings += len(parsed)
-        state.late += is_late
-        state.reading_dates[day] = state.reading_dates.get(day, 0) + len(parsed)
-        tail = (is_late, *coordinates, day)
-        readings.extend([reading + tail for reading in parsed])
-        return True
-    if record.offset < state.refused_from:
-        return True
-    day = arrival // DAY_US
-    state.refused += 1
-    state.refused_dates[day] = state.refused_dates.get(day, 0) + 1
-    refused.append((*coordinates, day, record.key, record.value, parsed.reason, parsed.detail))
-    return False
+    def land(self, batches: Iterable[pa.RecordBatch]) -> Iterator[Landed]:
+        """Parse Kafka's rows (as Spark's Kafka source gives them, with headers) into rows of the tables."""
+        for batch in batches:
+            readings: list[tuple[Any, ...]] = []
+            refused: list[tuple[Any, ...]] = []
+            for record in _records(batch):
+                self._land_one(record, readings, refused)
+            if readings:
+                yield Landed(BRONZE_READINGS, self._rows(BRONZE_READINGS, READING_NAMES, readings))
+            if refused:
+                yield Landed(BRONZE_QUARANTINE, self._rows(BRONZE_QUARANTINE, REFUSED_NAMES, refused))
+
+    def summaries(self) -> list[str]:
+        """What was landed, a text for each Kafka partition: see ``BatchSummary``."""
+        return [state.summary() for state in self._states.values()]
+
+    def _land_one(
+        self, record: KafkaRecord, readings: list[tuple[Any, ...]], refused: list[tuple[Any, ...]]
+    ) -> None:
+        source = record.topic, record.partition
+        state = self._states.get(source)
+        if state is None:
+            state = self._states[source] = PartitionState.of(*source, self.rules)
+        state.advance(record.offset)
+        parsed = parse_record(record, self.rules.parse)
+        arrival = record.timestamp_us
+        coordinates = record.topic, record.partition, record.offset, arrival
+        if isinstance(parsed, list):
+            is_late = state.judge_lateness(parsed[0], arrival)
+            if record.offset >= state.readings_from:
+                day = parsed[0].event_time // DAY_US
+                state.count_readings(day, len(parsed), is_late)
+                tail = (is_late, *coordinates, day)
+                readings.extend([reading + tail for reading in parsed])
+        elif record.offset >= state.refused_from:
+            day = arrival // DAY_US
+            state.count_refused(day)
+            headers = [{"key": key, "value": value} for key, value in record.headers]
+            refused.append((*coordinates, day, record.key, record.value, parsed.reason, parsed.detail, headers))
+
+    def _rows(self, table: TableContract, names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
+        given = dict(zip(names, zip(*rows, strict=True), strict=True))
+        same = {
+            "batch_id": self.stamp.batch_id, "ingest_seq": self.stamp.ingest_seq,
+            "ingested_at": self.stamp.began_us, "quarantined_at": self.stamp.began_us, "redriven_at": None,
+        }  # fmt: skip
+        count = len(rows)
+        columns = [
+            _array(column, given[column.name]) if column.name in given else _constant(column, same[column.name], count)
+            for column in table.columns
+        ]
+        return pa.record_batch(columns, schema=arrow_schema(table))
 
 
 def _records(batch: pa.RecordBatch) -> Iterator[KafkaRecord]:
@@ -185,24 +198,21 @@ def _headers(column: Any) -> Iterator[list[tuple[str, bytes | None]]]:
         yield pairs[start:end]
 
 
-def _batch(kind: int, columns: tuple[Column, ...], values: list[Any]) -> pa.RecordBatch:
-    count = len(values[0])
-    given = {column.name: _array(column, column_values) for column, column_values in zip(columns, values, strict=True)}
-    given["kind"] = pa.array([kind], pa.int32()).take(pa.array([0] * count, pa.int64()))
-    return pa.record_batch(
-        [given[name] if (name := column.name) in given else pa.nulls(count, ARROW_TYPES[column.kind]) for column in LANDED],
-        schema=LANDED_SCHEMA,
-    )
+# Times and dates come as numbers since the epoch.
+_NUMBERS: dict[Kind, pa.DataType] = {Kind.TIMESTAMP: pa.int64(), Kind.DATE: pa.int32()}
 
 
 def _array(column: Column, values: Any) -> pa.Array:
-    if isinstance(values, pa.Array):
-        return values.cast(ARROW_TYPES[column.kind])
-    if column.kind is Kind.TIMESTAMP:
-        return pa.array(values, pa.int64()).cast(ARROW_TYPES[column.kind])
-    if column.kind is Kind.DATE:
-        return pa.array(values, pa.int32()).cast(ARROW_TYPES[column.kind])
-    return pa.array(values, ARROW_TYPES[column.kind])
+    target = ARROW_TYPES[column.kind]
+    number = _NUMBERS.get(column.kind)
+    return pa.array(values, target) if number is None else pa.array(values, number).cast(target)
+
+
+def _constant(column: Column, value: int | None, count: int) -> pa.Array:
+    target = ARROW_TYPES[column.kind]
+    if value is None:
+        return pa.nulls(count, target)
+    return pa.repeat(pa.scalar(value, _NUMBERS.get(column.kind, target)), count).cast(target)
 
 
 @dataclass
@@ -220,7 +230,7 @@ class BatchSummary:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> BatchSummary:
-        """Add up the summaries that ``land`` gave; a partition may come in several."""
+        """Add up the summaries of a batch; a partition may come in several."""
         total = cls()
         for text in texts:
             part = json.loads(text)

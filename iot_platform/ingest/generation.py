@@ -13,11 +13,9 @@ from iot_platform.errors import DataError, LakeError
 from iot_platform.ingest.broker import Held, Range
 from iot_platform.ingest.checkpoint import Checkpoint
 from iot_platform.ingest.position import FENCED, TABLES, Ends, Position, app_id, read_position
-from iot_platform.ingest.transactions import commit_transaction
+from iot_platform.ingest.transactions import commit_once
 from iot_platform.lake.lake import Lake
 from iot_platform.settings import Settings
-
-FENCE_ATTEMPTS = 50
 
 
 @dataclass(frozen=True)
@@ -89,8 +87,7 @@ def fence(lake: Lake, position: Position, generation: int) -> bool:
             if position.tables[table].transactions.get(old) == FENCED:
                 continue
             fenced = True
-            if not any(commit_transaction(lake, table, app_id(table, old), FENCED) for _ in range(FENCE_ATTEMPTS)):
-                raise LakeError(f"{table}: other writers leave no room for a commit", "Run it again")
+            commit_once(lake, table, app_id(table, old), FENCED)
     return fenced
 
 

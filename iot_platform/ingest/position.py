@@ -12,13 +12,13 @@ from typing import Any
 
 from deltalake import DeltaTable
 
+from iot_platform.ingest.transactions import FENCED
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.snapshot import Snapshot
 from iot_platform.lake.stream_log import last_stream_commit
 
 READINGS, QUARANTINE = "bronze/readings", "bronze/quarantine"
 TABLES = (READINGS, QUARANTINE)
-FENCED = 2**63 - 1
 Ends = dict[str, dict[int, int]]
 
 

@@ -1,37 +1,57 @@
-"""Delta transactions without rows, from Python: a batch that brought a table nothing, and the fence of an old generation.
+"""Delta commits of the stream: files, or nothing at all, under a transaction that is committed once.
 
-delta-rs records a transaction and does not refuse a repeated one, so it is looked at first and committed on exactly
-the version that was looked at.
+delta-rs records a transaction and does not refuse a repeated one, so it is looked at first and the commit is made on
+exactly the version that was looked at: whoever was faster, we look again. That also shuts out a fenced generation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from deltalake import CommitProperties, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.transaction import AddAction
 
+from iot_platform.errors import LakeError, ServiceError
+from iot_platform.ingest.files import DataFile
 from iot_platform.lake.lake import Lake
 
+ATTEMPTS = 100
+FENCED = 2**63 - 1  # the version after which an app commits no more
 
-def commit_transaction(lake: Lake, table: str, app: str, version: int, metadata: str | None = None) -> bool:
-    """Commit a transaction without rows on exactly the version that was looked at; False when others were faster."""
-    snapshot = lake.snapshot(table)
-    last = snapshot.delta.transaction_version(app)
-    if last is not None and last >= version:
+
+def commit_once(
+    lake: Lake, table: str, app: str, version: int, *, metadata: str | None = None, files: Sequence[DataFile] = ()
+) -> bool:
+    """Commit these files under (app, version); False when the table has that or a later version of the app already.
+
+    Raises ``LakeError`` when the table cannot be written, or other writers leave no room, and ``ServiceError`` when the
+    app's generation was fenced: somebody else ingests now.
+    """
+    for _ in range(ATTEMPTS):
+        snapshot = lake.snapshot(table)
+        last = snapshot.delta.transaction_version(app)
+        if last is not None and last >= version:
+            if last == FENCED != version:
+                raise ServiceError(f"another process took over ingestion of {table}", "It goes on where this one stood")
+            return False
+        partition = snapshot.contract.partition
+        assert partition
+        try:
+            snapshot.delta.create_write_transaction(
+                [AddAction(f.path, f.size, {partition: f.day}, f.modified_ms, True, f.stats) for f in files],
+                mode="append",
+                schema=snapshot.delta.schema(),
+                partition_by=[partition],
+                commit_properties=CommitProperties(
+                    custom_metadata={"userMetadata": metadata} if metadata else None,
+                    max_commit_retries=0,
+                    app_transactions=[Transaction(app, version)],
+                ),
+            )
+        except CommitFailedError:
+            continue
+        except (DeltaError, OSError) as error:
+            raise lake.unwritable(table, error) from None
         return True
-    try:
-        snapshot.delta.create_write_transaction(
-            [],
-            mode="append",
-            schema=snapshot.delta.schema(),
-            partition_by=[snapshot.contract.partition] if snapshot.contract.partition else None,
-            commit_properties=CommitProperties(
-                custom_metadata={"userMetadata": metadata} if metadata else None,
-                max_commit_retries=0,
-                app_transactions=[Transaction(app, version)],
-            ),
-        )
-    except CommitFailedError:
-        return False
-    except (DeltaError, OSError) as error:
-        raise lake.unwritable(table, error) from None
-    return True
+    raise LakeError(f"{table}: other writers leave no room for a commit", "Run it again when they are done")

@@ -18,11 +18,10 @@ from iot_platform.ingest.position import (
     TABLES,
     Position,
     TablePosition,
-    app_id,
     raise_newest,
     read_position,
 )
-from iot_platform.ingest.transactions import commit_transaction
+from iot_platform.ingest.transactions import commit_once
 from iot_platform.lake.lake import Lake
 from iot_platform_tests.conftest import MakeSettings
 from iot_platform_tests.contracts.messages import EVENT_US
@@ -75,7 +74,7 @@ def test_commits_of_others_on_top_do_not_hide_it(lake: Lake) -> None:
         commit(lake, table, [(TOPIC, 0, 9)], stream_metadata(10, 2), batch=1)
         DeltaTable(lake.path(table)).optimize.compact()
         for version in range(60):
-            commit_transaction(lake, table, "other", version, json.dumps({"unrelated": True}))
+            commit_once(lake, table, "other", version, metadata=json.dumps({"unrelated": True}))
     position = read_position(lake)
     assert position.ends == {TOPIC: {0: 10}}
     assert position.last_batch(READINGS) == 1
@@ -106,16 +105,6 @@ def test_event_time_never_goes_back() -> None:
     raise_newest(position, {TOPIC: {0: 7, 1: 3}}, {"c": 4})
     assert position.newest_by_partition == {TOPIC: {0: 10, 1: 3}}
     assert position.newest_by_contract == {"c": 10}
-
-
-def test_a_transaction_is_committed_once(lake: Lake) -> None:
-    lake.ensure(READINGS)
-    app = app_id(READINGS, 1)
-    for _ in range(3):
-        assert commit_transaction(lake, READINGS, app, 4, '{"ingest_seq": 1}')
-    delta = DeltaTable(lake.path(READINGS))
-    assert delta.version() == 1
-    assert delta.transaction_version(app) == 4
 
 
 def test_a_table_whose_log_is_damaged_is_named(lake: Lake) -> None:

@@ -19,6 +19,7 @@ from iot_platform.contracts.timestamps import render
 from iot_platform.errors import DataError, LakeError, PlatformError, ServiceError
 from iot_platform.ingest import committed_offsets, drain, end_offsets, lag
 from iot_platform.ingest.position import QUARANTINE, READINGS, app_id
+from iot_platform.ingest.transactions import commit_once
 from iot_platform.topics import create_topics
 from iot_platform_tests.contracts.messages import VALID
 from iot_platform_tests.contracts.test_refusals import CASES
@@ -141,19 +142,22 @@ def test_a_lost_checkpoint_begins_a_new_generation_at_each_tables_own_end(stream
     assert stream.consumed() == [0, 1, 2, 3]
     assert (result.messages, result.readings, result.quarantined) == (3, 1, 2)
     assert stream.metadata(QUARANTINE)["generation"] == 2
-    _write_as(spark, stream, generation=1, batch=7)
+    _zombie_is_shut_out(spark, stream)
     assert stream.consumed() == [0, 1, 2, 3]
     seqs = stream.readings.sort("kafka_offset")["ingest_seq"].to_list()
     assert seqs == sorted(set(seqs))
 
 
-def _write_as(spark: SparkSession, stream: Stream, *, generation: int, batch: int) -> None:
-    """What a zombie of that generation would commit: the rows of Bronze once more."""
+def _zombie_is_shut_out(spark: SparkSession, stream: Stream) -> None:
+    """One of the first generation wakes up and commits the rows of Bronze once more: by our way, and by Spark's own."""
+    old = app_id(READINGS, 1)
+    with pytest.raises(ServiceError, match="took over"):
+        commit_once(stream.lake, READINGS, old, 7)
     path = stream.lake.path(READINGS)
     (
         spark.read.format("delta").load(path)
         .write.format("delta").mode("append")
-        .option("txnAppId", app_id(READINGS, generation)).option("txnVersion", batch)
+        .option("txnAppId", old).option("txnVersion", 7)
         .save(path)
     )  # fmt: skip
 

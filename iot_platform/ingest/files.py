@@ -1,0 +1,138 @@
+"""Rows to the Parquet files of a Delta table, written where Spark's workers run; the commit that makes them visible follows.
+
+Workers write the files themselves: handing every row back to the JVM, to be cached, sorted and written there, cost more
+than parsing it. A file that no commit names is invisible, and vacuum removes it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from iot_platform.contracts.tables import Kind, TableContract
+from iot_platform.ingest.batch import BatchRules, Landing, Stamp
+from iot_platform.lake.lake import STATISTICS
+
+# A worker holds this many rows of a table, then they become files: bounds its memory.
+ROWS_PER_FILE = 500_000
+FILE, SUMMARY = "file", "summary"
+RESULT_SCHEMA = pa.schema([("kind", pa.string()), ("detail", pa.string())])
+# Never repeats: a dictionary would only cost.
+UNIQUE = frozenset({"event_id"})
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One Parquet file of a table: ``path`` relative to the table, ``day`` its partition, ``stats`` as Delta wants them."""
+
+    table: str
+    path: str
+    day: str
+    size: int
+    modified_ms: int
+    stats: str
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes the rows of one batch under ``root`` (a folder or s3://…)."""
+
+    root: str
+    rules: BatchRules
+    stamp: Stamp
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """One worker's share: its files and its summaries, as rows of (kind, detail) with JSON in ``detail``."""
+        landing = Landing(self.rules, self.stamp)
+        held: dict[str, list[pa.RecordBatch]] = {}
+        tables: dict[str, TableContract] = {}
+        for table, rows in landing.land(batches):
+            tables[table.name] = table
+            waiting = held.setdefault(table.name, [])
+            waiting.append(rows)
+            if sum(batch.num_rows for batch in waiting) >= ROWS_PER_FILE:
+                yield _results(FILE, [json.dumps(asdict(file)) for file in self.write(table, held.pop(table.name))])
+        for name, waiting in held.items():
+            yield _results(FILE, [json.dumps(asdict(file)) for file in self.write(tables[name], waiting)])
+        yield _results(SUMMARY, landing.summaries())
+
+    def write(self, table: TableContract, batches: list[pa.RecordBatch]) -> Iterator[DataFile]:
+        """Write the rows sorted, one file for each date."""
+        assert table.partition
+        rows = pa.Table.from_batches(batches)
+        rows = rows.sort_by([(name, "ascending") for name in (table.partition, *table.sort)])
+        filesystem, root = filesystem_of(self.root)
+        for run in rows[table.partition].value_counts().to_pylist():
+            day = run["values"].isoformat()
+            chunk, rows = rows.slice(0, run["counts"]).drop_columns([table.partition]), rows.slice(run["counts"])
+            path = f"{table.partition}={day}/part-{uuid4().hex}.zstd.parquet"
+            filesystem.create_dir(f"{root}/{table.name}/{table.partition}={day}", recursive=True)
+            pq.write_table(chunk, f"{root}/{table.name}/{path}", filesystem=filesystem, **parquet_options(table))
+            info = filesystem.get_file_info(f"{root}/{table.name}/{path}")
+            modified = self.stamp.began_us // 1_000
+            yield DataFile(table.name, path, day, info.size, modified, json.dumps(statistics(chunk)))
+
+
+def filesystem_of(root: str) -> tuple[Any, str]:
+    """The file system that a lake root names, and the root's path on it."""
+    if "://" not in root:
+        return fs.LocalFileSystem(), root
+    return fs.FileSystem.from_uri(root)
+
+
+def parquet_options(table: TableContract) -> dict[str, Any]:
+    """zstd; growing numbers and times as differences, unique values plain, all others by dictionary."""
+    columns = [column for column in table.columns if column.name != table.partition]
+    growing = [column.name for column in columns if column.kind in {Kind.TIMESTAMP, Kind.BIGINT}]
+    lists = {Kind.HEADERS, Kind.CHANGES}
+    repeated = [
+        column.name for column in columns
+        if column.name not in growing and column.name not in UNIQUE and column.kind not in lists
+        and column.kind is not Kind.BOOLEAN
+    ]  # fmt: skip
+    return {
+        "compression": "zstd",
+        "use_dictionary": repeated,
+        "column_encoding": dict.fromkeys(growing, "DELTA_BINARY_PACKED"),
+        "coerce_timestamps": "us",
+    }
+
+
+def statistics(rows: pa.Table) -> dict[str, Any]:
+    """Delta's file statistics, for the columns that the platform prunes by."""
+    stats: dict[str, Any] = {"numRecords": rows.num_rows, "minValues": {}, "maxValues": {}, "nullCount": {}}
+    for name in rows.column_names:
+        if name in STATISTICS:
+            column = rows[name]
+            stats["nullCount"][name] = column.null_count
+            if column.null_count < rows.num_rows:
+                if pa.types.is_timestamp(column.type):
+                    # Milliseconds are what Delta's readers expect; the bounds are rounded outwards.
+                    low, high = _bounds(column.cast(pa.int64()))
+                    stats["minValues"][name] = _iso_ms(low // 1_000)
+                    stats["maxValues"][name] = _iso_ms(-(-high // 1_000))
+                else:
+                    stats["minValues"][name], stats["maxValues"][name] = _bounds(column)
+    return stats
+
+
+def _bounds(column: Any) -> tuple[Any, Any]:
+    found = pc.call_function("min_max", [column]).as_py()
+    return found["min"], found["max"]
+
+
+def _iso_ms(moment_ms: int) -> str:
+    moment = pa.scalar(moment_ms, pa.timestamp("ms", tz="UTC")).as_py()
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment_ms % 1_000:03d}Z"
+
+
+def _results(kind: str, details: list[str]) -> pa.RecordBatch:
+    return pa.record_batch([pa.array([kind] * len(details), pa.string()), pa.array(details, pa.string())], RESULT_SCHEMA)
