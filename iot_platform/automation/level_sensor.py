@@ -167,20 +167,35 @@ def registry_request(
     ), []
 
 
+def declarations_moved(lake: Lake) -> bool:
+    """Whether somebody declared what no table was made from yet (at first: everything)."""
+    from iot_platform.engines.registry import DECLARATIONS
+    from iot_platform.lake.declarations import fingerprint
+
+    taken = lake.snapshot("registry/devices").delta.transaction_version(DECLARATIONS)
+    return taken != fingerprint(lake.settings.declarations)
+
+
 def evaluate(platform: Platform, instance: dg.DagsterInstance, partitions: dg.PartitionsDefinition) -> dg.SensorResult:
-    """One look: registries first (dates are made from them), then the dates."""
+    """One look. Dates wait for new declarations to be taken in, since all of them may bear on these; what readings alone
+    change in a registry is taken in beside them, or a stream of drains would keep the dates waiting for ever."""
     # Runs before levels: a run that ends in between is still taken for running and its dates wait for the next look.
     in_flight = runs.unfinished(instance)
     now = platform.now()
-    if runs.makes(in_flight, asset_key(REGISTRY[0])):
-        return dg.SensorResult(skip_reason="the registries are being synchronized; the dates come after")
-    registry, reasons = registry_request(platform.lake, instance, now)
-    if registry:
-        return dg.SensorResult(run_requests=[registry])
+    requests: list[dg.RunRequest] = []
+    reasons: list[str] = []
+    is_synchronizing = runs.makes(in_flight, asset_key(REGISTRY[0]))
+    if not is_synchronizing:
+        registry, reasons = registry_request(platform.lake, instance, now)
+        requests += [registry] if registry else []
+    if (requests or is_synchronizing) and declarations_moved(platform.lake):
+        why = "new declarations are being taken in; the dates come after"
+        return dg.SensorResult(run_requests=requests) if requests else dg.SensorResult(skip_reason=why)
     stale = look(platform.lake)
     busy = runs.being_made(in_flight, partitions, stale.dates)
     days = {day for listed in stale.dates.values() for day in listed}
-    requests, why_not = decide(stale, instance, now, busy, failing_outputs(instance, days))
+    found, why_not = decide(stale, instance, now, busy, failing_outputs(instance, days))
+    requests += found
     if requests:
         return dg.SensorResult(run_requests=requests)
     reasons += why_not

@@ -108,7 +108,7 @@ def test_an_empty_lake_synchronizes_the_declared_metrics_and_then_needs_nothing(
     assert not result.run_requests and why(result) == "every date is made from its newest inputs"
 
 
-def test_registries_come_before_the_dates_that_are_made_from_them(
+def test_declarations_come_before_the_dates_that_are_made_from_them(
     platform: Clock, instance: dg.DagsterInstance, small: SmallLake
 ) -> None:
     small.day()
@@ -116,7 +116,19 @@ def test_registries_come_before_the_dates_that_are_made_from_them(
     assert {key.path[0] for key in first.asset_selection or ()} == {"registry"}
     record(instance, first, dg.DagsterRunStatus.STARTED)
     waiting = look(platform, instance)
-    assert not waiting.run_requests and "registries" in why(waiting)
+    assert not waiting.run_requests and "new declarations" in why(waiting)
+
+
+def test_a_drain_that_never_ends_keeps_no_date_waiting(
+    platform: Clock, instance: dg.DagsterInstance, small: SmallLake
+) -> None:
+    small.day(readings=2)
+    heal(platform)
+    small.day(readings=1)
+    drain = dg.RunRequest(asset_selection=[asset_key("bronze/readings"), asset_key("registry/devices")])
+    record(instance, drain, dg.DagsterRunStatus.STARTED)
+    (tables, start, _end) = asked(look(platform, instance))[0]
+    assert "silver/readings" in tables and start == "2026-03-10"
 
 
 def test_dates_that_moved_are_one_run_of_every_table(
