@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cache
 from importlib.metadata import version as package_version
 from time import perf_counter
 
@@ -38,6 +39,7 @@ class DateResult:
     skipped: bool = False
 
 
+@cache
 def pipeline_version() -> str:
     return package_version("iot-platform")
 
