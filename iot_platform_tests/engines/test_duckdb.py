@@ -65,6 +65,13 @@ def test_a_commit_from_older_inputs_is_refused(engine: DuckDBEngine, lake: Lake)
     assert lake.snapshot("silver/readings").rows == 1
 
 
+def test_rows_of_another_date_are_refused_and_change_nothing(engine: DuckDBEngine, lake: Lake) -> None:
+    fill_silver(lake)
+    with engine.compute(WINDOWS, pinned(lake, WINDOWS), of()) as derived, pytest.raises(LakeError):
+        derived.commit(lake, "gold/sensor_windows", BEFORE, level=1, inputs={})
+    assert lake.snapshot("gold/sensor_windows").rows == 0
+
+
 def test_rows_come_sorted_typed_and_as_often_as_asked(engine: DuckDBEngine, lake: Lake) -> None:
     shuffled = [bronze(device_id=f"d{n % 3}", event_time=at((n * 7) % 50)) for n in range(50)]
     put(lake, "bronze/readings", DAY, shuffled, level=1)

@@ -88,7 +88,8 @@ def rows_of(number: int, world: World) -> tuple[list[Row], list[Row], list[Row]]
         readings.append(row)
         if chance.randrange(100) < world.share_duplicate:
             again = row | {"kafka_offset": row["kafka_offset"] + 5_000, "kafka_timestamp": at(chance.randrange(9), days=1)}
-            readings.append(again | chance.choice([{}, {"value": 1.0}, {"value": None}]))
+            elsewhere = {"topic": chance.choice([row["topic"], "a", "z"]), "kafka_partition": chance.randrange(3)}
+            readings.append(again | elsewhere | chance.choice([{}, {"value": 1.0}, {"value": None}]))
     kind = f"k{number}"
     for n in range(world.events):
         duration = chance.choice([chance.lognormvariate(4.5, 0.5), 100.0, 5_000.0 if chance.random() < 0.1 else 99.0])

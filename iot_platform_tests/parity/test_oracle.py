@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from iot_platform.engines.duckdb import DuckDBEngine
@@ -34,7 +34,10 @@ def _both_days(drawn: list[World]) -> tuple[list[Row], list[Row]]:
 
 
 @given(st.lists(worlds, min_size=1, max_size=8))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# No shrinking: a world is told by its knobs already, and each step to a smaller one costs a run.
+@settings(
+    max_examples=25, phases=[Phase.reuse, Phase.generate], deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 def test_silver_rejected_and_windows_equal_the_plain_computation(engine: DuckDBEngine, drawn: list[World]) -> None:
     readings, limits = _both_days(drawn)
     today = [row for row in readings if row["event_date"] == DAY]

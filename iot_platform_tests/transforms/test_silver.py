@@ -33,6 +33,13 @@ def test_first_arrival_wins_whatever_the_order_of_the_rows(run: Make) -> None:
     assert [(row["value"], row["reason"]) for row in refused] == [(2.0, "duplicate")]
 
 
+def test_the_time_of_arrival_comes_before_topic_partition_and_offset(run: Make) -> None:
+    first = bronze(event_id="e", value=1.0, event_time=at(5), kafka_timestamp=at(10), topic="z", kafka_partition=9)
+    later = bronze(event_id="e", value=2.0, event_time=at(5), kafka_timestamp=at(11), topic="a", kafka_offset=0)
+    usable, _ = both(run, [first, later])
+    assert [row["value"] for row in usable] == [1.0]
+
+
 def test_equal_arrival_times_are_told_apart_by_topic_then_partition_then_offset(run: Make) -> None:
     same = {"event_id": "e", "event_time": at(5), "kafka_timestamp": at(10)}
     rows = [
