@@ -45,6 +45,7 @@ def materialize(
         if not any(made.rows for made in result.made if made.day):
             out.print("these dates hold no data")
     if result is not None:
+        warn(result)
         raise_failures(result)
 
 
@@ -101,11 +102,15 @@ def made_shown(result: RunResult) -> Any:
     return table("", ("asset", "dates", "rows"), [(name, dates[name] or None, rows[name]) for name in rows])
 
 
-def raise_failures(result: RunResult) -> None:
-    """A failed step or blocking check becomes the error that ends the command."""
+def warn(result: RunResult) -> None:
+    """A line for each check that failed and blocks nothing."""
     for failed in result.failed_checks:
         if failed.severity != "ERROR":
             err.print(f"warning: {failed.check} of {failed.asset} {failed.day or ''}: {failed.description}", markup=False)
+
+
+def raise_failures(result: RunResult) -> None:
+    """A failed step or blocking check becomes the error that ends the command."""
     if result.is_success:
         return
     blocking = [check for check in result.failed_checks if check.severity == "ERROR"]
