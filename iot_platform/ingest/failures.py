@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from iot_platform import errors
 from iot_platform.errors import DataError, LakeError, PlatformError, ServiceError
 
 _DATA_LOSS = re.compile(
@@ -24,6 +25,8 @@ _NO_SPACE = re.compile(
     r"No space left|Disk quota exceeded|Permission denied|Read-only file system|Mkdirs failed", re.IGNORECASE
 )
 _CORRUPT = re.compile(r"DELTA_|is not a Parquet file|_delta_log|FAILED_READ_FILE|Malformed", re.IGNORECASE)
+_OURS = re.compile(r"^iot_platform\.errors\.(\w+): (.+)$", re.MULTILINE)
+_PYTHON = re.compile(r"^(?:[\w]+\.)*\w*(?:Error|Exception): .+$", re.MULTILINE)
 _CAUSED = re.compile(r"^(?:Caused by: )?(?:[\w$]+\.)+[\w$]*(?:Exception|Error)(?:: |$)")
 
 
@@ -32,6 +35,11 @@ def explain(error: BaseException, log: str) -> PlatformError:
     if isinstance(error, PlatformError):
         return error
     text = str(error)
+    ours = _OURS.findall(text)
+    if ours:  # raised by a worker in another process: only its text came back
+        name, said = ours[-1]
+        kind = getattr(errors, name, PlatformError)
+        return kind(said.rstrip(". "))
     line = telling_line(text)
     if _DATA_LOSS.search(text):
         return DataError(
@@ -50,7 +58,11 @@ def explain(error: BaseException, log: str) -> PlatformError:
 
 
 def telling_line(text: str) -> str:
-    """The innermost cause that a stack trace names, else its first line; class names and stack frames left out."""
+    """The innermost cause that a stack trace names, else its first line; class names of Java and frames left out."""
+    _, _, python = text.partition("Traceback (most recent call last)")
+    raised = _PYTHON.findall(python)
+    if raised:
+        return str(raised[-1]).rstrip(". ")[:300]
     lines = [line.strip() for line in text.splitlines()]
     causes = [line for line in lines if line.startswith("Caused by: ")] or [line for line in lines if line]
     line = causes[-1] if causes and causes[-1].startswith("Caused by: ") else (causes[0] if causes else "no reason given")

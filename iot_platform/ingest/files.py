@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from iot_platform.contracts.tables import Kind, TableContract
+from iot_platform.errors import LakeError
 from iot_platform.ingest.batch import BatchRules, Landing, Stamp
 from iot_platform.lake.lake import STATISTICS
 
@@ -74,11 +75,17 @@ class Writer:
             day = run["values"].isoformat()
             chunk, rows = rows.slice(0, run["counts"]).drop_columns([table.partition]), rows.slice(run["counts"])
             path = f"{table.partition}={day}/part-{uuid4().hex}.zstd.parquet"
-            filesystem.create_dir(f"{root}/{table.name}/{table.partition}={day}", recursive=True)
-            pq.write_table(chunk, f"{root}/{table.name}/{path}", filesystem=filesystem, **parquet_options(table))
-            info = filesystem.get_file_info(f"{root}/{table.name}/{path}")
-            modified = self.stamp.began_us // 1_000
-            yield DataFile(table.name, path, day, info.size, modified, json.dumps(statistics(chunk)))
+            target = f"{root}/{table.name}/{path}"
+            try:
+                filesystem.create_dir(target.rpartition("/")[0], recursive=True)
+                pq.write_table(chunk, target, filesystem=filesystem, **parquet_options(table))
+                size = filesystem.get_file_info(target).size
+            except OSError as error:
+                raise LakeError(
+                    f"cannot write {target}: {' '.join(str(error).split())[:200]}",
+                    "Check that the disk is there, writable and not full; nothing is lost, run it again",
+                ) from None
+            yield DataFile(table.name, path, day, size, self.stamp.began_us // 1_000, json.dumps(statistics(chunk)))
 
 
 def filesystem_of(root: str) -> tuple[Any, str]:

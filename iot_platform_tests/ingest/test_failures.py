@@ -35,6 +35,26 @@ def test_every_failure_is_one_line(text: str, kind: type[PlatformError], says: s
     assert "\tat" not in str(told)
 
 
+WORKER = """[PYTHON_EXCEPTION] An exception was thrown from the Python worker:
+Traceback (most recent call last):
+  File "worker.py", line 1, in main
+{raised}
+\tat org.apache.spark.api.python.BasePythonRunner
+"""
+
+
+def test_an_error_of_ours_in_a_worker_comes_back_as_itself() -> None:
+    told = explain(RuntimeError(WORKER.format(raised="iot_platform.errors.LakeError: cannot write x. Free space")), "")
+    assert type(told) is LakeError
+    assert str(told) == "cannot write x. Free space"
+
+
+def test_of_any_other_error_in_a_worker_its_last_line_tells() -> None:
+    told = explain(RuntimeError(WORKER.format(raised="pyarrow.lib.ArrowInvalid: x\nMemoryError: no more")), "/log")
+    assert "MemoryError: no more" in str(told)
+    assert "/log" in str(told)
+
+
 def test_our_own_errors_stay_as_they_are() -> None:
     ours = LakeError("what", "todo")
     assert explain(ours, "") is ours

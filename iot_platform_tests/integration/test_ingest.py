@@ -232,6 +232,21 @@ def test_a_corrupt_table_and_a_place_that_cannot_be_written_are_one_line(stream:
         drain(stream.settings)
 
 
+def test_a_disk_that_refuses_a_file_is_one_line_and_loses_nothing(stream: Stream, spark: SparkSession) -> None:
+    moment = now_us()
+    stream.send([*readings_at(moment), b"bad"])
+    stream.lake.ensure(READINGS)
+    blocked = Path(stream.lake.path(READINGS)) / f"event_date={str(render(moment))[:10]}"
+    blocked.write_text("a file where the folder should be")
+    with pytest.raises(LakeError, match="cannot write") as failed:
+        drain(stream.settings, spark)
+    assert "Traceback" not in str(failed.value)
+    assert "event_date=" in str(failed.value)
+    blocked.unlink()
+    drain(stream.settings, spark)
+    assert stream.consumed() == [0, 1]
+
+
 def test_a_checkpoint_that_cannot_be_written_is_one_line_and_loses_nothing(stream: Stream, spark: SparkSession) -> None:
     stream.send(readings_at(now_us()))
     stream.checkpoint.parent.mkdir(parents=True)
