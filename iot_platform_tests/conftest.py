@@ -121,7 +121,8 @@ def spark(session_home: Path) -> Iterator[SparkSession]:
     from iot_platform.engines.session import build_spark
 
     session = build_spark(
-        Settings(home=session_home / "spark", spark_master="local[2]", _env_file=None)  # pyright: ignore[reportCallIssue]
+        Settings(home=session_home / "spark", spark_master="local[2]", _env_file=None),  # pyright: ignore[reportCallIssue]
+        quick_start=True,
     )
     yield session
     session.stop()
