@@ -114,8 +114,8 @@ def run_request(request: Request, identity: str, attempt: int) -> dg.RunRequest:
             runs.RANGE_START: request.first.isoformat(),
             runs.RANGE_END: request.last.isoformat(),
             LEVEL_TAG: identity,
-            runs.REQUEST_TAG: identity,
             "iot/attempt": str(attempt),
+            **runs.tags(identity),
         },
     )
 
@@ -163,7 +163,7 @@ def registry_request(
     return dg.RunRequest(
         run_key=f"{identity}/{tried.count + 1}",
         asset_selection=[asset_key(table) for table in REGISTRY],
-        tags={LEVEL_TAG: identity, runs.REQUEST_TAG: identity, "iot/attempt": str(tried.count + 1)},
+        tags={LEVEL_TAG: identity, "iot/attempt": str(tried.count + 1), **runs.tags(identity)},
     ), []
 
 
@@ -179,6 +179,7 @@ def declarations_moved(lake: Lake) -> bool:
 def evaluate(platform: Platform, instance: dg.DagsterInstance, partitions: dg.PartitionsDefinition) -> dg.SensorResult:
     """One look. Dates wait for new declarations to be taken in, since all of them may bear on these; what readings alone
     change in a registry is taken in beside them, or a stream of drains would keep the dates waiting for ever."""
+    runs.bury_dead(instance)
     # Runs before levels: a run that ends in between is still taken for running and its dates wait for the next look.
     in_flight = runs.unfinished(instance)
     now = platform.now()

@@ -54,7 +54,7 @@ def decide(lake: Levels, published: Levels, instance: dg.DagsterInstance, now: d
         return dg.SkipReason(f"the marts failed {tried.count} times: look at the last run; tried again when Gold moves")
     if wait := tried.wait(now):
         return dg.SkipReason(f"the marts are tried again in {wait.total_seconds():.0f} s")
-    return dg.RunRequest(run_key=f"{identity}/{tried.count + 1}", tags={runs.REQUEST_TAG: identity})
+    return dg.RunRequest(run_key=f"{identity}/{tried.count + 1}", tags=runs.tags(identity))
 
 
 def marts_sensor(marts: dg.AssetsDefinition) -> dg.SensorDefinition:

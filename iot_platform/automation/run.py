@@ -5,6 +5,7 @@ What the command line and the demo use; ``dagster dev`` and its daemon run the s
 
 from __future__ import annotations
 
+import socket
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -97,14 +98,14 @@ def run_assets(
     import dagster as dg
 
     from iot_platform.assets.derived import LEVEL_TAG
-    from iot_platform.automation.runs import RANGE_END, RANGE_START
+    from iot_platform.automation.runs import HOST_TAG, RANGE_END, RANGE_START
     from iot_platform.definitions import build_defs
 
     definitions = definitions or build_defs(settings)
     job = definitions.resolve_implicit_global_asset_job_def()
     keys = selected(definitions, select)
     partitioned = [key for key in keys if job.asset_layer.get(key).partitions_def]
-    tags: dict[str, str] = {} if force else {LEVEL_TAG: "asked for by hand"}
+    tags = {HOST_TAG: socket.gethostname()} | ({} if force else {LEVEL_TAG: "asked for by hand"})
     if partitioned:
         partitions = job.asset_layer.get(partitioned[0]).partitions_def
         assert isinstance(partitions, dg.TimeWindowPartitionsDefinition)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import psutil
 
 from iot_platform.assets.metadata import asset_key, table_of
 from iot_platform.automation.partitions import dates
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 PARTITION = "dagster/partition"
+HOST_TAG = "iot/host"  # the machine that a run's process is on
 REQUEST_TAG = "iot/request"  # what was asked for, the same on each attempt
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -48,12 +51,44 @@ class Attempts:
         if not self.count or self.last_ended is None:
             return timedelta(0)
         delay = min(FIRST_DELAY * 2 ** min(self.count - 1, 10), LONGEST_DELAY)
-        return max(timedelta(0), self.last_ended + delay - now)
+        return min(delay, max(timedelta(0), self.last_ended + delay - now))
+
+
+def tags(request: str) -> dict[str, str]:
+    """What every run that a sensor asks for carries."""
+    return {REQUEST_TAG: request, HOST_TAG: socket.gethostname()}
 
 
 def unfinished(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """Runs that are queued or run."""
     return list(instance.get_runs(filters=dg.RunsFilter(statuses=UNFINISHED)))
+
+
+def bury_dead(instance: dg.DagsterInstance) -> list[str]:
+    """Mark runs whose process is gone as failed; their ids. Dagster's launcher of local processes leaves them running.
+
+    Only runs of this machine can be judged: those that carry its name.
+    """
+    here = {HOST_TAG: socket.gethostname()}
+    running = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    buried: list[str] = []
+    for record in instance.get_run_records(filters=dg.RunsFilter(statuses=running, tags=here)):
+        run = record.dagster_run
+        starts = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_START)
+        pid = starts[0].get_dagster_event().pid if starts else None
+        if pid and record.start_time and not _is_alive(pid, record.start_time):
+            instance.report_run_failed(run, f"its process {pid} is gone")
+            buried.append(run.run_id)
+    return buried
+
+
+def _is_alive(pid: int, started: float) -> bool:
+    """Whether the process is there and is not a later one with the same number (``started``: epoch seconds)."""
+    try:
+        process = psutil.Process(pid)
+        return process.create_time() <= started + 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def being_made(runs: Iterable[dg.DagsterRun], partitions: dg.PartitionsDefinition, tables: Iterable[str]) -> set[Made]:

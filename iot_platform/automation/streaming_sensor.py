@@ -35,7 +35,7 @@ def decide(
     return dg.RunRequest(
         asset_selection=[asset_key(table) for table in (*BRONZE, *REGISTRY)],
         partition_key=now.date().isoformat(),
-        tags={runs.REQUEST_TAG: DRAIN, "iot/behind": str(sum(behind.values()))},
+        tags={"iot/behind": str(sum(behind.values())), **runs.tags(DRAIN)},
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
@@ -79,8 +82,9 @@ def heal(platform: Platform) -> None:
 
 
 def record(
-    instance: dg.DagsterInstance, request: dg.RunRequest, status: dg.DagsterRunStatus, ended: datetime = NOW
-) -> None:
+    instance: dg.DagsterInstance, request: dg.RunRequest, status: dg.DagsterRunStatus, ended: datetime | None = None,
+    pid: int | None = None,
+) -> None:  # fmt: skip
     """Enter a run of the request into Dagster's record, as the daemon and the run itself would."""
     run = instance.create_run(
         job_name="__ASSET_JOB", run_id=None, run_config=None, status=dg.DagsterRunStatus.NOT_STARTED,
@@ -94,9 +98,10 @@ def record(
         dg.DagsterRunStatus.SUCCESS: dg.DagsterEventType.RUN_SUCCESS,
         dg.DagsterRunStatus.FAILURE: dg.DagsterEventType.RUN_FAILURE,
     }[status]
-    instance.report_dagster_event(
-        dg.DagsterEvent(kind.value, run.job_name, message=""), run.run_id, timestamp=ended.timestamp()
-    )
+    # A run that goes on belongs to a living process, which began before it.
+    moment = ended or (datetime.now(UTC) if status == dg.DagsterRunStatus.STARTED else NOW)
+    event = dg.DagsterEvent(kind.value, run.job_name, message="", pid=pid or os.getpid())
+    instance.report_dagster_event(event, run.run_id, timestamp=moment.timestamp())
 
 
 def test_an_empty_lake_synchronizes_the_declared_metrics_and_then_needs_nothing(
@@ -219,6 +224,27 @@ def test_a_failed_blocking_check_keeps_gold_from_its_date(
     result = look(platform, instance)
     assert [(start, end) for _, start, end in asked(result)] == [("2026-03-11", "2026-03-11")]
     assert "gold/daily_summary" in asked(result)[0][0]
+
+
+def test_a_run_whose_process_is_gone_is_marked_as_failed_and_a_living_one_is_left_alone(
+    platform: Clock, instance: dg.DagsterInstance, small: SmallLake
+) -> None:
+    small.day(readings=2)
+    sync_registry(platform.lake, platform.engine, now=NOW)
+    request = only(look(platform, instance))
+    living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        now = datetime.now(UTC) + timedelta(seconds=2)
+        record(instance, request, dg.DagsterRunStatus.STARTED, ended=now, pid=living.pid)
+        assert runs.bury_dead(instance) == []
+        assert not look(platform, instance).run_requests
+    finally:
+        living.kill()
+        living.communicate()
+    platform.moment = datetime.now(UTC) + timedelta(minutes=2)
+    assert only(look(platform, instance)).tags["iot/attempt"] == "2"  # one look finds it out and goes on
+    (run,) = instance.get_runs(limit=1)
+    assert run.status == dg.DagsterRunStatus.FAILURE
 
 
 def test_the_registries_are_given_up_after_three_failures_and_the_dates_go_on(
