@@ -9,10 +9,10 @@ with repeated as (
 
 -- Only the few repeated readings are ordered by arrival; every one but the first is a duplicate, whatever the first is.
 later as (
-    select topic, kafka_partition, kafka_offset, metric
+    select event_date, topic, kafka_partition, kafka_offset, kafka_timestamp, metric
     from (
         select
-            b.topic, b.kafka_partition, b.kafka_offset, b.metric,
+            b.event_date, b.topic, b.kafka_partition, b.kafka_offset, b.kafka_timestamp, b.metric,
             row_number() over (
                 partition by b.event_date, b.event_id, b.metric
                 order by b.kafka_timestamp, b.topic, b.kafka_partition, b.kafka_offset
@@ -40,8 +40,8 @@ ranked as (
         and (m.max_value is null or b.value <= m.max_value)
         and not exists (
             select 1 from later l
-            where l.topic = b.topic and l.kafka_partition = b.kafka_partition
-                and l.kafka_offset = b.kafka_offset and l.metric = b.metric
+            where l.event_date = b.event_date and l.topic = b.topic and l.kafka_partition = b.kafka_partition
+                and l.kafka_offset = b.kafka_offset and l.kafka_timestamp = b.kafka_timestamp and l.metric = b.metric
         )
 ),
 
@@ -56,7 +56,8 @@ past as (
 -- What enters a mean is held within 1e150, or the square of one absurd value would overflow.
 usable as (
     select
-        b.topic, b.kafka_partition, b.kafka_offset, b.metric, b.device_id, b.event_time, b.event_id,
+        b.event_date, b.topic, b.kafka_partition, b.kafka_offset, b.kafka_timestamp, b.metric,
+        b.device_id, b.event_time, b.event_id,
         m.unit as declared_unit,
         greatest(least(b.value, 1e150), -1e150) as x
     from bronze_readings b
@@ -69,12 +70,13 @@ usable as (
         and (m.max_value is null or b.value <= m.max_value)
         and not exists (
             select 1 from later l
-            where l.topic = b.topic and l.kafka_partition = b.kafka_partition
-                and l.kafka_offset = b.kafka_offset and l.metric = b.metric
+            where l.event_date = b.event_date and l.topic = b.topic and l.kafka_partition = b.kafka_partition
+                and l.kafka_offset = b.kafka_offset and l.kafka_timestamp = b.kafka_timestamp and l.metric = b.metric
         )
 ),
 
--- Few columns go through the window, which sorts and holds them; the others join again by the message's coordinates.
+-- Few columns go through the window, which sorts and holds them; the others join again by the message's coordinates
+-- and arrival, since a topic that was made anew counts its offsets anew.
 compared as (
     select
         u.*,
@@ -101,8 +103,8 @@ judged as (
     from bronze_readings b
     cross join params p
     join compared c
-        on c.topic = b.topic and c.kafka_partition = b.kafka_partition
-        and c.kafka_offset = b.kafka_offset and c.metric = b.metric
+        on c.event_date = b.event_date and c.topic = b.topic and c.kafka_partition = b.kafka_partition
+        and c.kafka_offset = b.kafka_offset and c.kafka_timestamp = b.kafka_timestamp and c.metric = b.metric
     where b.event_date = p.event_date
 )
 

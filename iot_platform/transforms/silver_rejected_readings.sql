@@ -10,10 +10,10 @@ with repeated as (
 
 -- Every arrival of a reading but the first is a duplicate, whatever the fate of the first.
 later as (
-    select topic, kafka_partition, kafka_offset, metric
+    select event_date, topic, kafka_partition, kafka_offset, kafka_timestamp, metric
     from (
         select
-            b.topic, b.kafka_partition, b.kafka_offset, b.metric,
+            b.event_date, b.topic, b.kafka_partition, b.kafka_offset, b.kafka_timestamp, b.metric,
             row_number() over (
                 partition by b.event_date, b.event_id, b.metric
                 order by b.kafka_timestamp, b.topic, b.kafka_partition, b.kafka_offset
@@ -36,8 +36,8 @@ judged as (
         end as reason
     from bronze_readings b
     left join later l
-        on l.topic = b.topic and l.kafka_partition = b.kafka_partition
-        and l.kafka_offset = b.kafka_offset and l.metric = b.metric
+        on l.event_date = b.event_date and l.topic = b.topic and l.kafka_partition = b.kafka_partition
+        and l.kafka_offset = b.kafka_offset and l.kafka_timestamp = b.kafka_timestamp and l.metric = b.metric
     left join registry_metrics m on m.contract = b.contract and m.metric = b.metric
 )
 

@@ -53,6 +53,19 @@ def test_equal_arrival_times_are_told_apart_by_topic_then_partition_then_offset(
     assert {row["reason"] for row in refused} == {"duplicate"}
 
 
+def test_a_topic_made_anew_repeats_offsets_and_confuses_nothing(run: Make) -> None:
+    same = {"topic": "t", "kafka_partition": 0, "kafka_offset": 5}
+    rows = [
+        bronze(value=None, event_time=at(-9), **same),
+        bronze(event_id="e", value=1.0, event_time=at(3), kafka_offset=4, topic="t"),
+        bronze(event_id="e", value=2.0, event_time=at(3), kafka_timestamp=at(7), **same),
+        bronze(event_id="f", value=3.0, event_time=at(4), kafka_timestamp=at(90), **same),
+    ]
+    usable, refused = both(run, rows)
+    assert [(row["event_id"], row["value"]) for row in usable] == [("e", 1.0), ("f", 3.0)]
+    assert [(row["value"], row["reason"]) for row in refused] == [(2.0, "duplicate")]
+
+
 def test_one_event_may_carry_several_metrics(run: Make) -> None:
     rows = [bronze(event_id="e", metric=metric, kafka_offset=1) for metric in ("temperature", "humidity")]
     usable, refused = both(run, rows)
