@@ -31,6 +31,12 @@ class Platform:
 
         return open_engine(self.settings)
 
+    def close(self) -> None:
+        """Give back what was opened; it is opened again when asked for."""
+        engine = self.__dict__.pop("engine", None)
+        if engine:
+            engine.close()
+
     def now(self) -> datetime:
         """The time that runs write as ``processed_at``."""
         return datetime.now(UTC)

@@ -98,10 +98,12 @@ def run_assets(
     import dagster as dg
 
     from iot_platform.assets.derived import LEVEL_TAG
+    from iot_platform.assets.platform import Platform
     from iot_platform.automation.runs import HOST_TAG, RANGE_END, RANGE_START
     from iot_platform.definitions import build_defs
 
-    definitions = definitions or build_defs(settings)
+    platform = Platform(settings)
+    definitions = definitions or build_defs(settings, {"platform": platform})
     job = definitions.resolve_implicit_global_asset_job_def()
     keys = selected(definitions, select)
     partitioned = [key for key in keys if job.asset_layer.get(key).partitions_def]
@@ -124,6 +126,7 @@ def run_assets(
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
         stats = instance.get_run_stats(run_id)
+    platform.close()
     result.is_success = finished.success
     if stats.start_time and stats.end_time:
         result.seconds = stats.end_time - stats.start_time

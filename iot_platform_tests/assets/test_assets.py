@@ -101,4 +101,8 @@ def test_the_platform_opens_its_parts_once_and_its_time_has_a_zone(settings: Set
     platform = Platform(settings)
     assert platform.lake is platform.lake and platform.engine is platform.engine
     assert platform.engine.name == "duckdb" and platform.now().tzinfo is UTC
-    platform.engine.close()
+    closed = platform.engine
+    platform.close()
+    platform.close()
+    assert platform.engine is not closed
+    platform.close()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
+import duckdb
 import pytest
 
+from iot_platform.assets.marts import marts_assets
 from iot_platform.assets.platform import Platform
 from iot_platform.automation import marts_sensor, runs, streaming_sensor
 from iot_platform.automation.observation import observation_sensor, observations
@@ -131,6 +134,23 @@ def test_without_a_published_file_all_of_gold_is_ahead(settings: Settings, small
     assert marts_sensor.published_levels(settings.marts) == {}
     small.put("gold/duration_p95", D, [_p95()], level=5)
     assert marts_sensor.lake_levels(small.lake) == {("gold_duration_p95", D): 5}
+
+
+def test_what_the_published_file_was_made_from_stands_in_it(settings: Settings) -> None:
+    settings.marts.parent.mkdir(parents=True)
+    with duckdb.connect(str(settings.marts)) as connection:
+        connection.execute("create table _input_levels (model varchar, input varchar, event_date date, level hugeint)")
+        for model, level in (("a", 7), ("b", 5)):
+            connection.execute("insert into _input_levels values (?, 'gold_x', '2026-03-10', ?)", [model, level])
+    assert marts_sensor.published_levels(settings.marts) == {("gold_x", D): 5}  # as old as the oldest model made from it
+
+
+def test_dagster_evaluates_the_marts_sensor(settings: Settings, small: SmallLake, dbt_manifest: Path) -> None:
+    sensor = marts_sensor.marts_sensor(marts_assets(settings, dbt_manifest))
+    small.put("gold/duration_p95", D, [_p95()], level=5)
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance=instance, resources={"platform": Platform(settings)})
+        assert isinstance(sensor(context), dg.RunRequest)
 
 
 def _p95() -> dict[str, object]:
