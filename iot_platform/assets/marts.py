@@ -55,6 +55,7 @@ def marts_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition:
         manifest=manifest,
         name="build_marts",
         dagster_dbt_translator=MartsTranslator(),
+        backfill_policy=dg.BackfillPolicy.single_run(),  # so that a range of dates and the marts can be one run
         pool=POOL,
     )
     def build_marts(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[Any]:

@@ -28,6 +28,7 @@ def registry_assets(settings: Settings) -> dg.AssetsDefinition:
             )
             for table in REGISTRY
         ],
+        backfill_policy=dg.BackfillPolicy.single_run(),  # so that a range of dates and the registries can be one run
         pool="registry",
     )
     def sync_registry(platform: dg.ResourceParam[Platform]) -> Any:
