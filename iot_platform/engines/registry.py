@@ -24,7 +24,10 @@ from iot_platform.lake.lake import Lake
 from iot_platform.lake.snapshot import Snapshot
 from iot_platform.transforms.catalog import DECLARED_DEVICES, TRANSFORMS
 
-DECLARATIONS = "declarations"  # the Delta transaction that says which declarations the registries were made from
+# Delta transactions on registry/devices: which declarations and which first readings the registries were made from. They
+# are committed last, so that a sync that dies half way is done again.
+DECLARATIONS = "declarations"
+FIRST_READINGS = "first_readings"
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,11 @@ class RegistryResult:
 
 def registry_is_stale(lake: Lake) -> bool:
     """Whether readings or declarations came that the registries have not seen."""
-    first = lake.snapshot("registry/first_readings")
     newest = max(lake.snapshot("bronze/readings").sequences.values(), default=0)
-    declared = lake.snapshot("registry/devices").delta.transaction_version(DECLARATIONS)
-    return newest > first.recorded_level(None) or declared != fingerprint(lake.settings.declarations)
+    devices = lake.snapshot("registry/devices")
+    return newest > (devices.transaction(FIRST_READINGS) or 0) or devices.transaction(DECLARATIONS) != fingerprint(
+        lake.settings.declarations
+    )
 
 
 def sync_registry(lake: Lake, engine: Engine, *, now: datetime) -> RegistryResult:
@@ -55,9 +59,11 @@ def sync_registry(lake: Lake, engine: Engine, *, now: datetime) -> RegistryResul
     metrics_count, metrics_changed = _sync_metrics(lake, bronze, metrics, now)
     _sync_first_readings(lake, engine, bronze, now)
     devices_count, devices_changed = _sync_devices(lake, engine, devices, now)
-    snapshot = lake.snapshot("registry/devices")
-    if snapshot.delta.transaction_version(DECLARATIONS) != mark:
-        lake.commit_transaction(snapshot, DECLARATIONS, mark)
+    seen = lake.snapshot("registry/first_readings").recorded_level(None)
+    for made_from, version in ((FIRST_READINGS, seen), (DECLARATIONS, mark)):
+        snapshot = lake.snapshot("registry/devices")
+        if version and snapshot.transaction(made_from) != version:
+            lake.commit_transaction(snapshot, made_from, version)
     versions = {name: lake.snapshot(name).version for name in ("registry/devices", "registry/metrics")}
     return RegistryResult(devices_count, metrics_count, devices_changed, metrics_changed, versions)
 
@@ -101,21 +107,23 @@ def _sync_metrics(lake: Lake, bronze: Snapshot, rows: list[dict[str, Any]], now:
     held = _dates_by_metric(bronze) if moved and bronze.rows else {}
 
     def spans(_was: Row | None, row: Row) -> Spans:
+        # Open at the end: a date that lands while this runs may be made with the bounds of before.
         found = held.get((row["contract"], row["metric"]))
-        return [(*found, True)] if found else []
+        return [(found, None, True)] if found else []
 
     return _replace(lake, "registry/metrics", rows, now, spans)
 
 
-def _dates_by_metric(bronze: Snapshot) -> dict[tuple[str, str], tuple[date, date]]:
+def _dates_by_metric(bronze: Snapshot) -> dict[tuple[str, str], date]:
+    """The first date that holds each metric."""
     import duckdb
 
     with duckdb.connect() as connection:
         found = connection.execute(
-            "select contract, metric, min(event_date), max(event_date) from"
+            "select contract, metric, min(event_date) from"
             f" ({select_files(bronze.contract, bronze.files())}) group by all"
         ).fetchall()
-    return {(contract, metric): (first, last) for contract, metric, first, last in found}
+    return {(contract, metric): first for contract, metric, first in found}
 
 
 def _rows(snapshot: Snapshot) -> list[dict[str, Any]]:

@@ -179,3 +179,40 @@ def _broken(transform: Any) -> str:
 
     text = resources.files("iot_platform.transforms").joinpath(f"{transform.contract.view}.sql").read_text()
     return f"select * replace (-1::bigint as sensors) from ({text})"
+
+
+def test_a_registry_sync_that_dies_half_way_is_done_again(
+    lake: Lake, engine: Engine, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import iot_platform.engines.registry as registry
+
+    ingest(at(D, 8), at(D, 9))
+
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "_sync_devices", die)
+        with pytest.raises(KeyboardInterrupt):
+            sync_registry(lake, engine, now=NOW)
+    assert lake.snapshot("registry/first_readings").rows == 2
+    assert registry_is_stale(lake)
+    sync_registry(lake, engine, now=NOW)
+    assert lake.snapshot("registry/devices").rows == 1
+    assert not registry_is_stale(lake)
+    version = lake.snapshot("registry/devices").version
+    sync_registry(lake, engine, now=NOW)
+    assert lake.snapshot("registry/devices").version == version
+
+
+def test_new_bounds_re_make_the_dates_that_hold_the_metric(lake: Lake, engine: Engine, ingest: Ingest) -> None:
+    ingest(at(D, 8), metric="co2")
+    ingest(at(D + timedelta(days=3), 8), metric="co2", value=99_999.0)
+    heal(lake, engine)
+    lake.settings.declarations.mkdir(parents=True)
+    (lake.settings.declarations / "metrics-x.csv").write_text(
+        "contract,metric,unit,min_value,max_value,source\nsensor_reading,co2,ppm,0,10000,x.yaml\n"
+    )
+    heal(lake, engine)
+    assert lake.snapshot("silver/readings").rows_by_date == {D: 1}
+    assert lake.snapshot("silver/rejected_readings").rows_by_date == {D + timedelta(days=3): 1}
