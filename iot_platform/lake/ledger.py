@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -86,7 +86,8 @@ class OffsetLedger:
 def date_ledger(lake: Lake, days: Iterable[date] | None = None, levels: Levels | None = None) -> list[DateLedger]:
     """The ledger of these dates, or of all that Bronze or Silver know, oldest first."""
     levels = levels or Levels(lake)
-    bronze, silver, rejected = (levels.snapshot(table) for table in (BRONZE, SILVER, REJECTED))
+    # Bronze last: a batch that lands meanwhile is pending then, and not a row that Bronze never had.
+    silver, rejected, bronze = (levels.snapshot(table) for table in (SILVER, REJECTED, BRONZE))
     known = set(bronze.rows_by_date) | set(silver.rows_by_date) | set(rejected.rows_by_date)
     wanted = sorted(known if days is None else set(days))
     reasons = _rejected_by_reason(rejected, wanted)
@@ -94,15 +95,15 @@ def date_ledger(lake: Lake, days: Iterable[date] | None = None, levels: Levels |
         DateLedger(day, bronze.rows_by_date.get(day, 0), silver.rows_by_date.get(day, 0), reasons.get(day, {}))
         for day in wanted
     ]
-    if any(line.difference > 0 for line in lines):
-        stale = levels.stale([line.event_date for line in lines if line.difference > 0])
+    unequal = [line.event_date for line in lines if line.difference]
+    if unequal:
+        stale = levels.stale(unequal)
         waiting = set(stale[SILVER]) | set(stale[REJECTED])
-        # The two tables of Silver are committed one after the other: while one of them is older than Bronze, what is
-        # in neither is pending. Once both are up to date it is lost, and the ledger says so.
+        # The two tables of Silver are committed one after the other: while one of them is older than its inputs, what is
+        # in neither is pending (below 0: in both, as after bounds were changed). Once both are up to date it is wrong,
+        # and the ledger says so.
         lines = [
-            DateLedger(line.event_date, line.bronze, line.silver, line.rejected, pending=line.difference)
-            if line.difference > 0 and line.event_date in waiting
-            else line
+            replace(line, pending=line.difference) if line.event_date in waiting else line
             for line in lines
         ]
     return lines
