@@ -50,7 +50,6 @@ class Settings(BaseSettings):
     duckdb_threads: int = Field(0, ge=0, description="threads of the DuckDB engine; 0: all cores")
     spark_memory: str = Field("2g", description="driver memory of local Spark")
     spark_master: str = Field("local[*]", description="Spark master")
-    detector_lookback_days: int = Field(0, ge=0, le=30, description="days of Silver an anomaly detector looks back")
 
     @field_validator("home", "topics_file", "jar_cache")
     @classmethod

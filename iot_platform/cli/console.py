@@ -118,6 +118,6 @@ def parse_range(first: str | None, last: str | None) -> tuple[date, date] | None
     return start, end
 
 
-FromOption = typer.Option("--from", help="first date (UTC), included: YYYY-MM-DD, today or yesterday")
+FromOption = typer.Option("--from", help="first date (UTC), included: YYYY-MM-DD, today or yesterday; alone: just that date")
 ToOption = typer.Option("--to", help="last date (UTC), included")
 JsonOption = typer.Option("--json", help="JSON on stdout and nothing else there")

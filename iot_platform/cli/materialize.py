@@ -12,6 +12,8 @@ from iot_platform.cli.console import FromOption, JsonOption, Step, ToOption, emi
 from iot_platform.errors import PlatformError
 from iot_platform.settings import Settings, load_settings
 
+NO_DATA = "no readings of these dates have come"
+
 if TYPE_CHECKING:
     from iot_platform.automation.run import RunResult
 
@@ -42,8 +44,8 @@ def materialize(
         out.print("everything is as new as what it is made from")
     else:
         out.print(made_shown(result))
-        if not any(made.rows for made in result.made if made.day):
-            out.print("these dates hold no data")
+        if days and not holds_data(settings, days):
+            out.print(NO_DATA)
     if result is not None:
         warn(result)
         raise_failures(result)
@@ -90,6 +92,16 @@ def stale_range(settings: Settings) -> tuple[date, date] | None:
             engine.close()
     stale = {day for days in Levels(lake).stale().values() for day in days}
     return (min(stale), max(stale)) if stale else None
+
+
+def holds_data(settings: Settings, days: tuple[date, date]) -> bool:
+    """Whether any reading of these dates ever came."""
+    from iot_platform.lake import Lake
+
+    lake = Lake(settings)
+    if not lake.exists("bronze/readings"):
+        return False
+    return any(days[0] <= day <= days[1] for day in lake.snapshot("bronze/readings").rows_by_date)
 
 
 def made_shown(result: RunResult) -> Any:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from iot_platform.cli.console import FromOption, JsonOption, ToOption, emit_json, out, parse_range, table
+from iot_platform.cli.materialize import NO_DATA, holds_data
 from iot_platform.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Finished reports. Example: iot report p95 --from 2026-11-01 --to 2026-11-07")
@@ -44,9 +45,10 @@ def p95(
     from iot_platform.lake.query import select
 
     days = parse_range(first, last)
+    settings = load_settings()
     where = f"where event_date between '{days[0]}' and '{days[1]}'" if days else ""
     names, rows = select(
-        Lake(load_settings()),
+        Lake(settings),
         "select event_date, device_type, events, excluded, mean, std, p95"
         f" from gold_duration_p95 {where} order by event_date, device_type",
     )
@@ -58,5 +60,7 @@ def p95(
         writer.writerows([["" if value is None else json_value(value) for value in row] for row in rows])
     elif rows:
         out.print(table("Event duration in ms, by day and device type", names, rows))
+    elif days and not holds_data(settings, days):
+        out.print(NO_DATA)
     else:
-        out.print("no device type had 500 events on a date of this range")
+        out.print("no rows: no device type had 500 events on a date, or the dates are not made yet (iot materialize)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -52,7 +53,8 @@ def select(lake: Lake, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         raise InputError(f"the SQL cannot be read: {first_line(error)}") from None
     if len(statements) != 1 or statements[0].type not in READING:
         raise InputError("`query` runs one SELECT and changes nothing", "Give one statement that only reads.")
-    with connect(lake, views=_named(sql)) as connection:
+    # A statement that names no table (show tables) is about all of them.
+    with connect(lake, views=_named(sql) or None) as connection:
         try:
             result = connection.execute(statements[0])
             names = [column[0] for column in result.description or ()]
@@ -86,6 +88,8 @@ def as_json(value: Any) -> Any:
                 return value.decode()
             except UnicodeDecodeError:
                 return value.hex()
+        case Decimal():
+            return int(value) if value == value.to_integral_value() else float(value)
         case dict():
             return {key: as_json(item) for key, item in value.items()}
         case list() | tuple():

@@ -53,7 +53,20 @@ def test_report_p95_is_the_same_in_every_format(iot: Iot, filled: Lake) -> None:
 def test_a_range_without_data_succeeds_and_says_so(iot: Iot, filled: Lake) -> None:
     empty = iot("report", "p95", "--from", "2026-01-01")
     assert empty.code == 0
-    assert "no device type had 500 events" in empty.out
+    assert "no readings of these dates have come" in empty.out
+
+
+def test_a_date_with_readings_and_no_report_says_why(iot: Iot, settings: Settings) -> None:
+    SmallLake(Lake(settings)).ingest([{"event_time": at(DAY)}])
+    assert "no device type had 500 events" in iot("report", "p95", "--from", "2026-02-27").out
+
+
+def test_query_shows_all_tables_and_prints_decimals_as_numbers(iot: Iot, filled: Lake) -> None:
+    names = {row["name"] for row in iot("query", "show tables", "--json").json}
+    assert {"gold_duration_p95", "silver_readings", "bronze_quarantine"} <= names
+    assert iot("query", "select 1.5 as a, 2::decimal(9, 2) as b, 3::hugeint as c", "--json").json == [
+        {"a": 1.5, "b": 2, "c": 3}
+    ]
 
 
 def test_status_of_an_empty_home_is_empty_and_balanced(iot: Iot) -> None:
