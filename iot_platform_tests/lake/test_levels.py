@@ -184,7 +184,7 @@ def _broken(transform: Any) -> str:
 def test_a_registry_sync_that_dies_half_way_is_done_again(
     lake: Lake, engine: Engine, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import iot_platform.engines.registry as registry
+    from iot_platform.engines import registry
 
     ingest(at(D, 8), at(D, 9))
 
