@@ -6,6 +6,7 @@ No test reads the developer's settings or touches the developer's state: every s
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,13 @@ class MakeSettings(Protocol):
     """Settings with their own empty ``IOT_HOME``; keywords choose the rest."""
 
     def __call__(self, **chosen: Any) -> Settings: ...
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """The closing line is the last that a test run prints: DuckDB's bindings complain of leaks while Python shuts down."""
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 @dataclass(frozen=True)
