@@ -51,7 +51,7 @@ class Levels:
 
     lake: Lake
     _snapshots: dict[str, Snapshot] = field(default_factory=dict)
-    _registries: dict[str, pa.Table] = field(default_factory=dict)
+    _changes: dict[tuple[str, bool], tuple[tuple[date, date, int], ...]] = field(default_factory=dict)
 
     def snapshot(self, table: str) -> Snapshot:
         if table not in self._snapshots:
@@ -68,10 +68,23 @@ class Levels:
         end = day_start_us(day) + DAY_US
         return {name: EPOCH + timedelta(microseconds=min(end, newest)) for name, newest in self.newest.items()}
 
-    def registry(self, table: str) -> pa.Table:
-        if table not in self._registries:
-            self._registries[table] = self.snapshot(table).delta.to_pyarrow_table()
-        return self._registries[table]
+    def changes(self, table: str, *, declared_only: bool) -> tuple[tuple[date, date, int], ...]:
+        """The changes of a registry as (first date, last date, sequence), each once."""
+        key = (table, declared_only)
+        if key not in self._changes:
+            rows = self.registry(table, ["changes"]).column("changes").to_pylist()
+            self._changes[key] = tuple(
+                {
+                    (change["from_date"], change["to_date"] or date.max, change["seq"])
+                    for row in rows
+                    for change in row or ()
+                    if change["declared"] or not declared_only
+                }
+            )
+        return self._changes[key]
+
+    def registry(self, table: str, columns: list[str]) -> pa.Table:
+        return self.snapshot(table).delta.to_pyarrow_table(columns=columns)
 
     def level(self, source: Input, day: date) -> int:
         """The level of one input on one date."""
@@ -82,18 +95,8 @@ class Levels:
         return self.snapshot(source.table).recorded_level(day)
 
     def _registry_level(self, source: Input, day: date) -> int:
-        changes = self.registry(source.table).column("changes").to_pylist()
-        return max(
-            (
-                change["seq"]
-                for row in changes
-                for change in row or ()
-                if change["from_date"] <= day
-                and (change["to_date"] is None or day <= change["to_date"])
-                and (change["declared"] or not source.declared_only)
-            ),
-            default=0,
-        )
+        spans = self.changes(source.table, declared_only=source.declared_only)
+        return max((seq for first, last, seq in spans if first <= day <= last), default=0)
 
     def clock_level(self, day: date) -> int:
         start = day_start_us(day)
@@ -113,16 +116,17 @@ class Levels:
 
     def active_days(self) -> set[date]:
         """Dates on which a registered device could have reported: between installed and retired, until the newest time."""
-        days: set[date] = set()
-        for row in self.registry("registry/devices").to_pylist():
+        active: set[tuple[date, date]] = set()  # many devices, few different spans
+        columns = ["contract", "cadence_seconds", "installed_at", "retired_at"]
+        for row in self.registry("registry/devices", columns).to_pylist():
             newest = self.newest.get(row["contract"])
             if newest is None or row["cadence_seconds"] is None:
                 continue
             last = date_of_us(newest - 1)
             if row["retired_at"] is not None:
                 last = min(last, row["retired_at"].date())
-            days.update(days_between(row["installed_at"].date(), last))
-        return days
+            active.add((row["installed_at"].date(), last))
+        return {day for first, last in active for day in days_between(first, last)}
 
     def stale(self, only: Iterable[date] | None = None) -> dict[str, list[date]]:
         """The output dates that are older than their inputs, per derived table in order of dependency.
