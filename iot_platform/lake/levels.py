@@ -69,18 +69,16 @@ class Levels:
         return {name: EPOCH + timedelta(microseconds=min(end, newest)) for name, newest in self.newest.items()}
 
     def changes(self, table: str, *, declared_only: bool) -> tuple[tuple[date, date, int], ...]:
-        """The changes of a registry as (first date, last date, sequence), each once."""
+        """The changes of a registry as (first date, last date, sequence of the newest change with this span)."""
         key = (table, declared_only)
         if key not in self._changes:
-            rows = self.registry(table, ["changes"]).column("changes").to_pylist()
-            self._changes[key] = tuple(
-                {
-                    (change["from_date"], change["to_date"] or date.max, change["seq"])
-                    for row in rows
-                    for change in row or ()
-                    if change["declared"] or not declared_only
-                }
-            )
+            newest: dict[tuple[date, date], int] = {}
+            for row in self.registry(table, ["changes"]).column("changes").to_pylist():
+                for change in row or ():
+                    if change["declared"] or not declared_only:
+                        span = (change["from_date"], change["to_date"] or date.max)
+                        newest[span] = max(newest.get(span, 0), change["seq"])
+            self._changes[key] = tuple((first, last, seq) for (first, last), seq in newest.items())
         return self._changes[key]
 
     def registry(self, table: str, columns: list[str]) -> pa.Table:
