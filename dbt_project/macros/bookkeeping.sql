@@ -1,6 +1,7 @@
 {#
     What the file remembers about its own making, beside the marts:
     `_input_levels`  (model, input, event_date, level): what each date of a model was made from
+    `_whole_levels`  (model, input, level): what a model was made from that reads a table without dates
     `_definitions`   (model, fingerprint): the code that a model was made by
     `_results`       (node, status, message): how each model and test ended last
 #}
@@ -10,6 +11,8 @@
 {% macro make_bookkeeping() %}
   create table if not exists {{ bookkeeping('_input_levels') }}
     (model varchar not null, input varchar not null, event_date date not null, level hugeint not null);
+  create table if not exists {{ bookkeeping('_whole_levels') }}
+    (model varchar not null, input varchar not null, level hugeint not null);
   create table if not exists {{ bookkeeping('_definitions') }} (model varchar not null, fingerprint varchar not null);
   create table if not exists {{ bookkeeping('_results') }}
     (node varchar not null, status varchar not null, message varchar, ended_at timestamptz not null);
@@ -51,5 +54,10 @@
     delete from {{ bookkeeping('_definitions') }} where model = '{{ model.name }}';
     insert into {{ bookkeeping('_definitions') }} values
       ('{{ model.name }}', '{{ definition(graph.nodes[model.unique_id]) }}')
+  {% elif execute and config.get('materialized') == 'table' and dated_inputs(model).sources %}
+    delete from {{ bookkeeping('_whole_levels') }} where model = '{{ model.name }}';
+    insert into {{ bookkeeping('_whole_levels') }}
+    select '{{ model.name }}', input, level from lake.main.levels
+    where event_date is null and input in ('{{ dated_inputs(model).sources | join("', '") }}')
   {% endif %}
 {% endmacro %}

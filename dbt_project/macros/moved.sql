@@ -56,7 +56,8 @@
   {%- set inputs = dated_inputs(model) -%}
   select input, date_trunc('{{ date_grain() }}', event_date)::date as event_date, sum(level)::hugeint as level
   from (
-    select input, event_date, level from lake.main.levels where input in ('{{ inputs.sources | join("', '") }}')
+    select input, event_date, level from lake.main.levels
+    where event_date is not null and input in ('{{ inputs.sources | join("', '") }}')
     union all by name
     select model as input, event_date, level from {{ bookkeeping('_input_levels') }}
     where model in ('{{ inputs.models | join("', '") }}')

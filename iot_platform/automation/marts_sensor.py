@@ -14,41 +14,52 @@ from iot_platform.contracts.tables import TABLES
 from iot_platform.lake.lake import Lake
 
 INTERVAL_SECONDS = 15
-Levels = Mapping[tuple[str, date], int]
+Input = tuple[str, date | None]  # a view and its date; None: it is not partitioned
+Levels = Mapping[Input, int]
 
 
-def lake_levels(lake: Lake) -> dict[tuple[str, date], int]:
-    """The level of every date that the dbt project stages, by view name."""
+def lake_levels(lake: Lake) -> dict[Input, int]:
+    """The level of every input that the dbt project stages: by date, also those that lost all their rows."""
+    from iot_platform.marts.sources import recorded_levels
+
+    return {
+        (TABLES[table].view, day): level
+        for table in _staged()
+        for day, level in recorded_levels(lake.snapshot(table)).items()
+    }
+
+
+def _staged() -> list[str]:
     from iot_platform.marts.sources import SOURCES
     from iot_platform.marts.staging import EPHEMERAL
 
-    levels: dict[tuple[str, date], int] = {}
-    for table in SOURCES:
-        if TABLES[table].partition and table not in EPHEMERAL:
-            snapshot = lake.snapshot(table)
-            levels |= {(TABLES[table].view, day): snapshot.recorded_level(day) for day in snapshot.rows_by_date}
-    return levels
+    return [table for table in SOURCES if table not in EPHEMERAL]
 
 
-def published_levels(published: Path) -> dict[tuple[str, date], int]:
-    """What the published file says it was made from; nothing when there is none."""
+def published_levels(published: Path) -> dict[Input, int]:
+    """What the published file says its staged inputs were made from; nothing when there is none."""
     import duckdb
 
     if not published.exists():
         return {}
     with duckdb.connect(str(published), read_only=True) as connection:
         rows = connection.execute("select input, event_date, min(level) from _input_levels group by all").fetchall()
-    return {(view, day): int(level) for view, day, level in rows}
+        if connection.execute("from duckdb_tables() where table_name = '_whole_levels'").fetchall():
+            rows += connection.execute("select input, null, min(level) from _whole_levels group by all").fetchall()
+    staged = {TABLES[table].view for table in _staged()}
+    return {(view, day): int(level) for view, day, level in rows if view in staged}
 
 
 def decide(lake: Levels, published: Levels, instance: dg.DagsterInstance, now: datetime) -> dg.RunRequest | dg.SkipReason:
-    """Ask for a build when a date of Gold moved; the same state is tried a few times, with growing pauses."""
-    moved = [(view, day, level) for (view, day), level in lake.items() if level > published.get((view, day), 0)]
+    """Ask for a build when a date of Gold or the registry moved; the same state is tried a few times, with growing pauses."""
+    # Both ways: what the lake no longer knows has to leave the marts too.
+    moved = {one: level for one, level in lake.items() if level > published.get(one, 0)}
+    moved |= dict.fromkeys(published.keys() - lake.keys(), 0)
     if not moved:
         return dg.SkipReason("the marts have everything that is in Gold")
     if any(run.tags.get(runs.REQUEST_TAG, "").startswith(POOL) for run in runs.unfinished(instance)):
         return dg.SkipReason("a build of the marts is under way")
-    identity = f"{POOL}/{hashlib.sha256(repr(sorted(moved)).encode()).hexdigest()[:20]}"
+    identity = f"{POOL}/{hashlib.sha256(repr(sorted(map(repr, moved.items()))).encode()).hexdigest()[:20]}"
     tried = runs.attempts(instance, identity)
     if tried.is_exhausted:
         return dg.SkipReason(f"the marts failed {tried.count} times: look at the last run; tried again when Gold moves")

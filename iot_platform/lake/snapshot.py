@@ -16,6 +16,7 @@ from iot_platform.contracts.tables import TableContract
 from iot_platform.lake.transactions import transactions
 
 FEW = 8
+LEVEL = "level/"
 
 
 class File(NamedTuple):
@@ -30,7 +31,7 @@ class File(NamedTuple):
 
 def level_id(day: date | None) -> str:
     """The Delta transaction under which an output date records the level it was made from."""
-    return f"level/{day.isoformat() if day else 'all'}"
+    return f"{LEVEL}{day.isoformat() if day else 'all'}"
 
 
 def forced_id(day: date | None) -> str:
@@ -122,6 +123,12 @@ class Snapshot:
     def recorded_level(self, day: date | None) -> int:
         """The level that this output date was made from; 0 when it was never made."""
         return self.transaction(level_id(day)) or 0
+
+    def recorded_days(self) -> set[date]:
+        """Dates that were ever made, those that lost all their rows included (where the log is not on a local disk: only
+        dates with rows, since the library lists no transactions)."""
+        made = {name.removeprefix(LEVEL) for name in self._transactions or () if name.startswith(LEVEL)}
+        return {date.fromisoformat(name) for name in made if name != "all"} | set(self.rows_by_date)
 
     def forced(self, day: date | None) -> int:
         """How often this output date was asked to be made again without new input."""

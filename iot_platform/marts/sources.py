@@ -6,6 +6,7 @@ What belongs here: SQL that makes these views. Nothing of it is stored in the fi
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import date
 
 import duckdb
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pyarrow as pa
 from iot_platform.contracts.duckdb import select_files
 from iot_platform.contracts.tables import TABLES
 from iot_platform.lake import Lake
+from iot_platform.lake.snapshot import Snapshot
 
 # What the dbt project reads. One model stages each; Bronze and rejected readings are no business of analysts.
 SOURCES = (
@@ -26,7 +28,8 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, lake: Lake, tables: Itera
     """Attach ``lake``: views ``lake.<layer>.<table>``, typed as the contracts say, and the table ``lake.main.levels``.
 
     Each table is pinned at its version of this moment; one that was never made is an empty view. ``levels`` has a row
-    for every source and date that holds rows: the level that the date was made from (section 8 of the design).
+    for every source and date that was ever made, also one that lost all its rows since: the level that it was made from
+    (section 8 of the design). A source that is not partitioned has one row, its date null.
     """
     connection.execute("attach ':memory:' as lake")
     levels: list[tuple[str, object, int]] = []
@@ -37,10 +40,16 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, lake: Lake, tables: Itera
         if lake.exists(name):
             snapshot = lake.snapshot(name)
             files = snapshot.files()
-            levels += [(contract.view, day, snapshot.recorded_level(day)) for day in snapshot.rows_by_date]
+            levels += [(contract.view, day, level) for day, level in recorded_levels(snapshot).items()]
         connection.execute(f"create schema if not exists lake.{layer}")
         connection.execute(f"create view lake.{layer}.{table} as {select_files(contract, files)}")
     rows = pa.Table.from_pylist([dict(zip(LEVELS.names, row, strict=True)) for row in levels], schema=LEVELS)
     connection.register("lake_levels", rows)
     connection.execute("create table lake.main.levels as from lake_levels")
     connection.unregister("lake_levels")
+
+
+def recorded_levels(snapshot: Snapshot) -> dict[date | None, int]:
+    """The level of every date that was ever made; of a table without dates, its one level under None."""
+    days = snapshot.recorded_days() if snapshot.contract.partition else [None]
+    return {day: snapshot.recorded_level(day) for day in days}

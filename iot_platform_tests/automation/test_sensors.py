@@ -20,6 +20,7 @@ from iot_platform.ingest.lease import lease
 from iot_platform.settings import Settings
 from iot_platform_tests.assets.small_lake import DAY, NOW, D, SmallLake
 from iot_platform_tests.automation.test_level_sensor import record
+from iot_platform_tests.checks.rows import device
 from iot_platform_tests.conftest import MakeSettings
 
 BEHIND = {"iot.sensor-readings": 5, "iot.readings": 0}
@@ -133,16 +134,38 @@ def test_marts_are_asked_for_when_gold_is_ahead_and_tried_three_times(instance: 
 def test_without_a_published_file_all_of_gold_is_ahead(settings: Settings, small: SmallLake) -> None:
     assert marts_sensor.published_levels(settings.marts) == {}
     small.put("gold/duration_p95", D, [_p95()], level=5)
-    assert marts_sensor.lake_levels(small.lake) == {("gold_duration_p95", D): 5}
+    assert marts_sensor.lake_levels(small.lake) == {("gold_duration_p95", D): 5, ("registry_devices", None): 0}
+
+
+def test_a_date_that_lost_all_its_rows_is_ahead_of_the_marts_and_so_is_a_changed_device(
+    instance: dg.DagsterInstance, small: SmallLake
+) -> None:
+    small.put("gold/duration_p95", D, [_p95()], level=5)
+    small.put("registry/devices", None, [device("d1")], level=3)
+    before = marts_sensor.lake_levels(small.lake)
+    small.put("gold/duration_p95", D, [], level=7)
+    emptied = marts_sensor.lake_levels(small.lake)
+    assert emptied == before | {("gold_duration_p95", D): 7}
+    assert isinstance(marts_sensor.decide(emptied, before, instance, NOW), dg.RunRequest)
+    small.put("registry/devices", None, [device("d1", "inferred")], level=9)
+    declared = marts_sensor.lake_levels(small.lake)
+    assert isinstance(marts_sensor.decide(declared, emptied, instance, NOW), dg.RunRequest)
+    gone = {key: level for key, level in before.items() if key[1] is None}
+    assert isinstance(marts_sensor.decide(gone, before, instance, NOW), dg.RunRequest)
 
 
 def test_what_the_published_file_was_made_from_stands_in_it(settings: Settings) -> None:
     settings.marts.parent.mkdir(parents=True)
     with duckdb.connect(str(settings.marts)) as connection:
         connection.execute("create table _input_levels (model varchar, input varchar, event_date date, level hugeint)")
-        for model, level in (("a", 7), ("b", 5)):
-            connection.execute("insert into _input_levels values (?, 'gold_x', '2026-03-10', ?)", [model, level])
-    assert marts_sensor.published_levels(settings.marts) == {("gold_x", D): 5}  # as old as the oldest model made from it
+        for model, view, level in (("a", "gold_sensor_health", 7), ("b", "gold_sensor_health", 5), ("c", "a", 9)):
+            connection.execute("insert into _input_levels values (?, ?, '2026-03-10', ?)", [model, view, level])
+    oldest = {("gold_sensor_health", D): 5}  # as old as the oldest model made from it; a model is no input of the lake
+    assert marts_sensor.published_levels(settings.marts) == oldest
+    with duckdb.connect(str(settings.marts)) as connection:
+        connection.execute("create table _whole_levels (model varchar, input varchar, level hugeint)")
+        connection.execute("insert into _whole_levels values ('d', 'registry_devices', 3)")
+    assert marts_sensor.published_levels(settings.marts) == oldest | {("registry_devices", None): 3}
 
 
 def test_dagster_evaluates_the_marts_sensor(settings: Settings, small: SmallLake, dbt_manifest: Path) -> None:

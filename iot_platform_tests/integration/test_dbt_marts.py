@@ -8,9 +8,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import duckdb
 import pytest
 
+from iot_platform.automation import marts_sensor
 from iot_platform.errors import PlatformError
 from iot_platform.lake import Lake
 from iot_platform.marts.build import DBT_PROJECT, build
@@ -20,6 +22,7 @@ from iot_platform_tests.marts.small_lake import (
     MONDAY,
     SUNDAY,
     TUESDAY,
+    device,
     event,
     fill,
     p95,
@@ -135,7 +138,7 @@ def test_only_dates_whose_input_levels_moved_are_made_again_and_a_full_refresh_m
         (WEEK_BEFORE, None, 500), (MONDAY, None, 600),
     ]  # fmt: skip
     levels = "select event_date, level from _input_levels where model = 'environment_windows' order by all"
-    assert rows(home, levels) == [(MONDAY, 11), (TUESDAY, 10)]
+    assert rows(home, levels) == [(SUNDAY, 11), (MONDAY, 11), (TUESDAY, 10)]
 
     mark(home, None)
     by_dates = built(home)
@@ -152,6 +155,20 @@ def failure(home: Settings, lake: Lake, built_from_the_shell: subprocess.Complet
     with pytest.raises(PlatformError) as raised:
         build(home, select=["stg_gold__daily_summary"])
     return raised.value, published
+
+
+def test_a_date_that_lost_all_its_rows_leaves_the_marts_and_then_nothing_is_ahead(home: Settings, lake: Lake) -> None:
+    lake_levels, published_levels = marts_sensor.lake_levels, marts_sensor.published_levels
+    put(lake, "gold/sensor_health", SUNDAY, [], 12)
+    put(lake, "registry/devices", None, [device("room", site="attic"), device("mute")], 12)
+    assert rows(home, f"select count(*) from device_health_daily where event_date = '{SUNDAY}'") == [(2,)]
+    build(home)
+    assert rows(home, f"select count(*) from device_health_daily where event_date = '{SUNDAY}'") == [(0,)]
+    assert rows(home, "select site from devices where device_id = 'room'") == [("attic",)]
+    assert published_levels(home.marts) == lake_levels(lake)
+    with dg.DagsterInstance.ephemeral() as instance:
+        nothing = marts_sensor.decide(lake_levels(lake), published_levels(home.marts), instance, MIDNIGHT)
+    assert isinstance(nothing, dg.SkipReason)
 
 
 def test_a_failed_test_is_named_and_nothing_is_published(home: Settings, failure: tuple[PlatformError, int]) -> None:
