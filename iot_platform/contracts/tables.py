@@ -317,7 +317,8 @@ ANOMALY_EVENTS = TableContract(
         _count("readings", "anomalous readings in it"),
         _number("peak_score", "largest |z_score|; null where the past had no spread", nullable=True),
         _number("peak_value", "value at the peak", "the metric's"),
-        _flag("continues", "may go on after midnight: it ends within the merge gap of the day's end"), *LINEAGE, EVENT_DATE,
+        _flag("continues", "a reading of the next date may go on with it, whether or not one came: less than the merge gap "
+              "(15 minutes or 3 cadences) lies between its last reading and midnight"), *LINEAGE, EVENT_DATE,
     ),
     keys=("device_id", "metric", "detector", "started_at"), sort=("device_id", "metric", "started_at"),
 )  # fmt: skip

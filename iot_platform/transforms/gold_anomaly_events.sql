@@ -1,5 +1,6 @@
 -- Anomalous readings merged into events: one row per run of a device and metric, cut at UTC midnight.
--- Two readings belong to one run when less than 15 minutes (or 3 cadences, where longer) lie between them.
+-- Two readings belong to one run when less than 15 minutes (or 3 cadences, where longer) lie between them. A cadence is
+-- that of a device in service on the date: what the registry says of other dates bears on those alone.
 with anomalous as (
     select
         s.device_id,
@@ -14,7 +15,11 @@ with anomalous as (
             partition by s.device_id, s.metric order by s.event_time, s.event_id
         ) as previous
     from silver_readings s
-    left join registry_devices d on d.device_id = s.device_id
+    cross join params p
+    left join registry_devices d
+        on d.device_id = s.device_id
+            and d.installed_at < p.day_end
+            and (d.retired_at is null or d.retired_at >= p.day_start)
     where s.is_anomaly
 ),
 

@@ -32,6 +32,15 @@ def test_a_slow_device_is_given_three_cadences(run: Make) -> None:
     assert spans(made) == [(at(0), at(3 * 3600 - 1), 2), (at(6 * 3600 - 1), at(6 * 3600 - 1), 1)]
 
 
+def test_a_cadence_counts_on_the_dates_on_which_the_device_is_in_service(run: Make) -> None:
+    def events(**registered: Any) -> int:
+        registry = [device(cadence_seconds=3600, **registered)]
+        return len(run("gold/anomaly_events", silver_readings=[odd(0), odd(3000)], registry_devices=registry))
+
+    assert events(retired_at=at(-1e-6)) == 2 and events(retired_at=at(0)) == 1
+    assert events(installed_at=at(days=1)) == 2 and events(installed_at=at(86_400 - 1e-6)) == 1
+
+
 def test_a_fast_or_unknown_cadence_leaves_15_minutes(run: Make) -> None:
     for registry in ([], [device(cadence_seconds=None)], [device(cadence_seconds=1)]):
         made = run("gold/anomaly_events", silver_readings=[odd(0), odd(600)], registry_devices=registry)
@@ -73,3 +82,7 @@ def test_an_event_near_midnight_may_continue(run: Make) -> None:
     assert [row["continues"] for row in made] == [False, True]
     made = run("gold/anomaly_events", silver_readings=[odd(86_400 - 900)])
     assert [row["continues"] for row in made] == [False]
+    made = run(
+        "gold/anomaly_events", silver_readings=[odd(76_000)], registry_devices=[device(cadence_seconds=3600)]
+    )
+    assert [row["continues"] for row in made] == [True]
