@@ -40,6 +40,12 @@ def _field_schema(field: WireField) -> dict[str, Any]:
     return schema | {"description": field.description}
 
 
+def _require(node: dict[str, Any], name: str) -> None:
+    required = node.setdefault("required", [])
+    if name not in required:
+        required.append(name)
+
+
 def _metric_schema(metric: Metric) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": ["number", "null"], "description": metric.description or metric.name}
     schema["x-unit"] = metric.unit
@@ -64,10 +70,13 @@ def json_schema(contract: WireContract) -> dict[str, Any]:
     for field in contract.fields:
         node = schema
         for part in field.path[:-1]:
-            node = node["properties"].setdefault(part, {"type": ["object", "null"], "properties": {}})
+            parent, node = node, node["properties"].setdefault(part, {"type": ["object", "null"], "properties": {}})
+            if field.required:  # then so is the object that holds it
+                node["type"] = "object"
+                _require(parent, part)
         node["properties"][field.path[-1]] = _field_schema(field)
         if field.required:
-            node.setdefault("required", []).append(field.path[-1])
+            _require(node, field.path[-1])
     match contract.shape:
         case MetricFields():
             names = [metric.field or metric.name for metric in contract.metrics]

@@ -28,6 +28,8 @@ from iot_platform.contracts.wire import CONTRACTS, WireContract
 __all__ = ["KafkaRecord", "ParseRules", "Reading", "Refusal", "parse_record", "parse_value", "validate_message"]
 
 FIRST_DATE = date(2010, 1, 1)
+# What the header `replayed` may say for no, in any case; everything else says yes.
+NOT_REPLAYED = frozenset({b"", b"false", b"0"})
 
 
 class KafkaRecord(NamedTuple):
@@ -63,7 +65,7 @@ def parse_record(record: KafkaRecord, rules: ParseRules) -> list[Reading] | Refu
             decoded.message,
             Clock(_first_us(rules.first_date), record.timestamp_us + rules.latest_ahead_us),
             not_finite=decoded.not_finite,
-            replayed=headers.get("replayed") == b"true",
+            replayed=(headers.get("replayed") or b"").strip().lower() not in NOT_REPLAYED,
             source=None if source is None else source.decode("utf-8", "replace"),
         )
     except Refused as refused:

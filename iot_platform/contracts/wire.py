@@ -80,7 +80,10 @@ class MetricMap:
 
 @dataclass(frozen=True)
 class WireContract:
-    """The shape of a message; ``version`` grows with every change that old readers could not take."""
+    """The shape of a message; ``version`` grows with every change that old readers could not take.
+
+    A metric that is not among ``metrics`` is accepted too, without bounds; a check lists such.
+    """
 
     name: str
     version: int
@@ -88,7 +91,6 @@ class WireContract:
     fields: tuple[WireField, ...]
     metrics: tuple[Metric, ...]
     shape: MetricFields | MetricNamed | MetricMap
-    open_metrics: bool = True  # a metric that is not declared is accepted, without bounds
 
     @property
     def has_event_id(self) -> bool:
@@ -167,8 +169,12 @@ DEVICE_EVENT = WireContract(
         WireField(
             ("status",), Json.STRING, "status", "outcome", required=True, allowed=("normal", "warning", "critical")
         ),
-        WireField(("metadata", "location"), Json.STRING, "zone", "zone-A … zone-E"),
-        WireField(("metadata", "firmware"), Json.STRING, "firmware", "firmware version of the device"),
+        WireField(
+            ("metadata", "location"), Json.STRING, "zone",
+            "zone of the device, such as zone-A … zone-E; any text is taken, a site names its zones as it likes",
+            required=True,
+        ),
+        WireField(("metadata", "firmware"), Json.STRING, "firmware", "firmware version of the device", required=True),
     ),
     metrics=(
         Metric("temperature", "°C"),

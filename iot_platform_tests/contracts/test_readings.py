@@ -92,11 +92,27 @@ def test_headers_say_whether_and_from_where_a_message_was_replayed() -> None:
     assert (row.replayed, row.source) == (True, "room/é.csv")
 
 
+@pytest.mark.parametrize(
+    ("said", "replayed"),
+    [(b"true", True), (b"True", True), (b"1", True), (b"yes", True), (b"\xff", True), (b"2026-03-10", True),
+     (None, False), (b"", False), (b" ", False), (b"false", False), (b"FALSE", False), (b"0", False)],
+)  # fmt: skip
+def test_every_replayed_header_counts_that_does_not_say_no(said: bytes | None, replayed: bool) -> None:
+    (row,) = readings(VALID["sensor_reading"], "sensor_reading", headers=[("replayed", said)])
+    assert row.replayed is replayed
+
+
 def test_unknown_fields_stand_in_extras_under_their_parent() -> None:
-    event = message("device_event", metadata={"location": "zone-A", "battery": 80}, **{"$raw": 1, "more": [1]})
+    metadata = {"location": "zone-A", "firmware": "2.0", "battery": 80}
+    event = message("device_event", metadata=metadata, **{"$raw": 1, "more": [1]})
     (row,) = readings(event, "device_event")
     assert json.loads(row.extras or "") == {"metadata": {"battery": 80}, "$$raw": 1, "more": [1]}
-    assert row.firmware is None
+    assert (row.zone, row.firmware) == ("zone-A", "2.0")
+
+
+def test_a_zone_is_any_text() -> None:
+    event = message("device_event", metadata={"location": "hall 7, north", "firmware": "2.0"})
+    assert readings(event, "device_event")[0].zone == "hall 7, north"
 
 
 def test_readings_carry_the_columns_of_bronze_in_its_order() -> None:
