@@ -1,4 +1,7 @@
-"""The one place that reads the environment. Every setting is ``IOT_<NAME>``, from the environment or ``.env``."""
+"""The one place that reads the environment. Every setting is ``IOT_<NAME>``, from the environment or ``.env``.
+
+Java and S3 are told by the names that all their programs know: ``JAVA_HOME``, ``AWS_…``.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from iot_platform.errors import InputError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+NOT_OURS = ("JAVA_HOME", "AWS_")
+"""How the names begin that are not ``IOT_<NAME>``."""
 
 
 class Settings(BaseSettings):
@@ -44,6 +49,18 @@ class Settings(BaseSettings):
     maven_repository: str = Field(
         "", description="base address of a Maven repository; default: the mirror in ~/.m2/settings.xml, else the central one"
     )
+    aws_endpoint_url: str = Field(
+        "", validation_alias="AWS_ENDPOINT_URL", description="S3 server of a lake on s3://, http(s)://host:port; default AWS"
+    )
+    aws_allow_http: bool = Field(
+        False, validation_alias="AWS_ALLOW_HTTP", description="whether that server may be spoken to without encryption"
+    )
+    aws_region: str = Field("", validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"), description="its region")
+    aws_access_key_id: SecretStr = Field(
+        SecretStr(""), validation_alias="AWS_ACCESS_KEY_ID", description="its keys; none: the profile or the machine's role"
+    )
+    aws_secret_access_key: SecretStr = Field(SecretStr(""), validation_alias="AWS_SECRET_ACCESS_KEY")
+    aws_session_token: SecretStr = Field(SecretStr(""), validation_alias="AWS_SESSION_TOKEN")
     first_date: date = Field(date(2010, 1, 1), description="first partition; an older event time is quarantined")
     max_offsets_per_trigger: int = Field(2_000_000, gt=0, description="Kafka records a micro-batch takes at most")
     duckdb_memory: str = Field("4GB", description="memory limit of the DuckDB engine")
@@ -87,10 +104,17 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """This process's environment with these settings in it: for a child process that reads them itself."""
-        chosen = self.model_dump(mode="json", exclude={"java_home"})
-        return dict(os.environ) | {
-            f"IOT_{name.upper()}": value if isinstance(value, str) else json.dumps(value) for name, value in chosen.items()
-        }
+        chosen = self.model_dump(exclude={"java_home"})
+        environment = dict(os.environ)
+        for name, value in self.model_dump(mode="json", exclude={"java_home"}).items():
+            secret = chosen[name]
+            text = secret.get_secret_value() if isinstance(secret, SecretStr) else value
+            text = text if isinstance(text, str) else json.dumps(text)
+            if not name.upper().startswith(NOT_OURS):
+                environment[f"IOT_{name.upper()}"] = text
+            elif text:  # an empty key would hide the profile's
+                environment[name.upper()] = text
+        return environment
 
 
 def load_settings() -> Settings:
@@ -99,5 +123,6 @@ def load_settings() -> Settings:
         return Settings()  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
         first = error.errors()[0]
-        name = "IOT_" + ".".join(str(part) for part in first["loc"]).upper()
+        name = ".".join(str(part) for part in first["loc"]).upper()
+        name = name if name.startswith(NOT_OURS) else f"IOT_{name}"
         raise InputError(f"{name}: {first['msg']}", "Correct it in the environment or in .env") from None

@@ -1,4 +1,4 @@
-"""What all tests share: state of their own, and one real broker and one Spark session for those that ask for them.
+"""What all tests share: state of their own, and one real broker, Spark session and S3 server for those that ask for them.
 
 No test reads the developer's settings or touches the developer's state: every setting comes from the factory here.
 """
@@ -19,6 +19,8 @@ from iot_platform.settings import Settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+    from iot_platform_tests.s3_server import S3Server
 
 # These choose where jars come from and which Java runs; all other settings of the developer stay outside.
 KEPT = {"IOT_JAVA", "IOT_JAR_CACHE", "IOT_MAVEN_REPOSITORY"}
@@ -49,8 +51,9 @@ class Broker:
 def _own_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ:
-            if name == "DAGSTER_HOME" or (name.startswith("IOT_") and name not in KEPT):
+            if name == "DAGSTER_HOME" or (name.startswith(("IOT_", "AWS_")) and name not in KEPT):
                 patch.delenv(name)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # no test asks a cloud who it is
         yield
 
 
@@ -91,6 +94,15 @@ def kafka(session_home: Path) -> Iterator[Broker]:
     local = Settings(home=session_home / "kafka", _env_file=None)  # pyright: ignore[reportCallIssue]
     with running_kafka(local) as service:
         yield Broker(service.bootstrap, local.model_copy(update={"kafka_bootstrap": service.bootstrap}))
+
+
+@pytest.fixture(scope="session")
+def s3(session_home: Path) -> Iterator[S3Server]:
+    """A real S3 server that ends with this test session, however it ends: for ``make_settings(**s3.lake())``."""
+    from iot_platform_tests.s3_server import running_s3
+
+    with running_s3(Settings(home=session_home / "s3", _env_file=None)) as server:  # pyright: ignore[reportCallIssue]
+        yield server
 
 
 @pytest.fixture(scope="session")

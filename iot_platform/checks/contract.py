@@ -19,16 +19,13 @@ BATCH_ROWS = 131_072
 
 def contract_holds(lake: Lake, table: str, day: date | None) -> Outcome:
     """Whether the rows of one date (None: of the whole table) hold: types, nulls, bounds, closed lists, unique keys."""
-    import duckdb
-
     from iot_platform.contracts.pandera import describe_violations, violations  # slow to import
 
     snapshot = lake.snapshot(table)
     contract = snapshot.contract
     source = select_files(contract, snapshot.files(None if day is None else [day]))
     rows = snapshot.rows if day is None else snapshot.rows_by_date.get(day, 0)
-    with duckdb.connect() as connection:
-        connection.execute("set TimeZone = 'UTC'")
+    with lake.reading(table) as connection:
         broken = violations(contract, connection.sql(source).to_arrow_reader(BATCH_ROWS))
         if broken is not None:
             cases: list[dict[str, Any]] = broken.select("column", "check", "failure_case").to_dicts()

@@ -12,10 +12,7 @@ from iot_platform.lake.lake import Lake
 
 def rows(lake: Lake, day: date, sql: str, tables: Iterable[str]) -> list[Mapping[str, Any]]:
     """The answer as dictionaries. Tables are seen by their view names, at their versions of this moment."""
-    import duckdb
-
-    with duckdb.connect() as connection:
-        connection.execute("set TimeZone = 'UTC'")
+    with lake.storage.connect() as connection:
         for table in tables:
             snapshot = lake.snapshot(table)
             files = snapshot.files([day] if snapshot.contract.partition else None)

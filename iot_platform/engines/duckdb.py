@@ -34,6 +34,8 @@ from iot_platform.engines.protocol import (
 )
 from iot_platform.errors import LakeError, PlatformError
 from iot_platform.lake import Lake
+from iot_platform.lake.lake import first_line
+from iot_platform.lake.storage import Storage, is_failed_read
 from iot_platform.settings import Settings
 from iot_platform.transforms.catalog import Transform
 
@@ -148,16 +150,14 @@ class DuckDBEngine:
         options: dict[str, Any] = {
             "memory_limit": self.settings.duckdb_memory,
             "temp_directory": str(self._spill_folder()),
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
         }
         if self.settings.duckdb_threads:
             options["threads"] = self.settings.duckdb_threads
         try:
-            return duckdb.connect(":memory:", config=options)
+            return Storage.of(self.settings).connect(options)
         except duckdb.Error as error:
             raise PlatformError(
-                f"DuckDB does not start: {_first_line(error)}", "Check IOT_DUCKDB_MEMORY and IOT_DUCKDB_THREADS."
+                f"DuckDB does not start: {first_line(error)}", "Check IOT_DUCKDB_MEMORY and IOT_DUCKDB_THREADS."
             ) from None
 
     def _spill_folder(self) -> Path:
@@ -294,18 +294,16 @@ def explained(table: str) -> Iterator[None]:
         yield
     except duckdb.OutOfMemoryException as error:
         raise PlatformError(
-            f"{table}: DuckDB ran out of memory: {_first_line(error)}",
+            f"{table}: DuckDB ran out of memory: {first_line(error)}",
             "Raise IOT_DUCKDB_MEMORY, or run with IOT_ENGINE=spark.",
         ) from None
-    except (duckdb.IOException, duckdb.InvalidInputException) as error:
+    except duckdb.Error as error:
+        if not is_failed_read(error):
+            raise
         raise LakeError(
-            f"{table}: DuckDB cannot read an input or write its spill files: {_first_line(error)}",
-            "Check the disk; restore a damaged file from a backup. What was committed before stands.",
+            f"{table}: DuckDB cannot read an input or write its spill files: {first_line(error)}",
+            "Check the disk or the bucket; restore a damaged file from a backup. What was committed before stands.",
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
 
 
 def _quoted(text: str) -> str:

@@ -104,7 +104,7 @@ def _sync_metrics(lake: Lake, bronze: Snapshot, rows: list[dict[str, Any]], now:
         known.get((row["contract"], row["metric"]), {}).get(name) != value for row in rows for name, value in row.items()
     )
     # A changed metric bears on the dates that already hold it; the data is asked only when there is a change to place.
-    held = _dates_by_metric(bronze) if moved and bronze.rows else {}
+    held = _dates_by_metric(lake, bronze) if moved and bronze.rows else {}
 
     def spans(_was: Row | None, row: Row) -> Spans:
         # Open at the end: a date that lands while this runs may be made with the bounds of before.
@@ -114,11 +114,9 @@ def _sync_metrics(lake: Lake, bronze: Snapshot, rows: list[dict[str, Any]], now:
     return _replace(lake, "registry/metrics", rows, now, spans)
 
 
-def _dates_by_metric(bronze: Snapshot) -> dict[tuple[str, str], date]:
+def _dates_by_metric(lake: Lake, bronze: Snapshot) -> dict[tuple[str, str], date]:
     """The first date that holds each metric."""
-    import duckdb
-
-    with duckdb.connect() as connection:
+    with lake.reading(bronze.contract.name) as connection:
         found = connection.execute(
             "select contract, metric, min(event_date) from"
             f" ({select_files(bronze.contract, bronze.files())}) group by all"

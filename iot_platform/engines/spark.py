@@ -22,7 +22,7 @@ from iot_platform.engines.protocol import (
     duplicate_keys_sql,
     view_columns,
 )
-from iot_platform.errors import LakeError
+from iot_platform.errors import InputError, LakeError
 from iot_platform.lake import Lake
 from iot_platform.lake.snapshot import level_id
 from iot_platform.settings import Settings
@@ -119,6 +119,7 @@ class SparkEngine:
         self.settings = settings
         self._owned: SparkSession | None = None
         self._given = session
+        self._reaches_lake = False
 
     def compute(self, transform: Transform, inputs: Inputs, params: Params) -> SparkDerived:
         from py4j.protocol import Py4JJavaError
@@ -126,6 +127,7 @@ class SparkEngine:
 
         began = time.perf_counter()
         session = self._session().newSession()
+        self._check_reach(session)
         # Whole microseconds in Parquet, as the contracts say; Spark's own default is a deprecated form of 96 bits.
         session.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
         session.conf.set("spark.sql.session.timeZone", "UTC")
@@ -160,6 +162,23 @@ class SparkEngine:
                 return running
             self._owned = build_spark(self.settings)
         return self._owned
+
+    def _check_reach(self, session: SparkSession) -> None:
+        """Spark reads and commits by itself: a lake that it has no file system for is said before anything is tried."""
+        from py4j.protocol import Py4JJavaError
+
+        scheme, separator, _ = self.settings.lake_root.partition("://")
+        if self._reaches_lake or not separator:
+            return
+        context: Any = session.sparkContext
+        try:
+            context._jvm.org.apache.hadoop.fs.FileSystem.getFileSystemClass(scheme, context._jsc.hadoopConfiguration())
+        except Py4JJavaError:
+            raise InputError(
+                f"IOT_ENGINE=spark needs a lake on a file system that Spark reaches, and this Spark has none for {scheme}://",
+                "Use IOT_ENGINE=duckdb, or a Spark that brings one (IOT_SPARK_MASTER of a cluster).",
+            ) from None
+        self._reaches_lake = True
 
     def _open(self, session: SparkSession, transform: Transform, inputs: Inputs, params: Params) -> None:
         session.createDataFrame(params.table()).createOrReplaceTempView("params")

@@ -15,12 +15,12 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow import fs
 
 from iot_platform.contracts.tables import Kind, TableContract
 from iot_platform.errors import LakeError
 from iot_platform.ingest.batch import BatchRules, Landing, Stamp
 from iot_platform.lake.lake import STATISTICS
+from iot_platform.lake.storage import Storage
 
 # A worker holds this many rows of a table, then they become files: bounds its memory.
 ROWS_PER_FILE = 500_000
@@ -44,9 +44,9 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes the rows of one batch under ``root`` (a folder or s3://…)."""
+    """Writes the rows of one batch into the lake."""
 
-    root: str
+    storage: Storage
     rules: BatchRules
     stamp: Stamp
 
@@ -70,29 +70,23 @@ class Writer:
         assert table.partition
         rows = pa.Table.from_batches(batches)
         rows = rows.sort_by([(name, "ascending") for name in (table.partition, *table.sort)])
-        filesystem, root = filesystem_of(self.root)
+        filesystem, root = self.storage.filesystem()
         for run in rows[table.partition].value_counts().to_pylist():
             day = run["values"].isoformat()
             chunk, rows = rows.slice(0, run["counts"]).drop_columns([table.partition]), rows.slice(run["counts"])
             path = f"{table.partition}={day}/part-{uuid4().hex}.zstd.parquet"
             target = f"{root}/{table.name}/{path}"
             try:
-                filesystem.create_dir(target.rpartition("/")[0], recursive=True)
+                if not self.storage.is_s3:  # a bucket has no folders, only names
+                    filesystem.create_dir(target.rpartition("/")[0], recursive=True)
                 pq.write_table(chunk, target, filesystem=filesystem, **parquet_options(table))
                 size = filesystem.get_file_info(target).size
             except OSError as error:
                 raise LakeError(
                     f"cannot write {target}: {' '.join(str(error).split())[:200]}",
-                    "Check that the disk is there, writable and not full; nothing is lost, run it again",
+                    "Check that the disk or the bucket is there, writable and not full; nothing is lost, run it again",
                 ) from None
             yield DataFile(table.name, path, day, size, self.stamp.began_us // 1_000, json.dumps(statistics(chunk)))
-
-
-def filesystem_of(root: str) -> tuple[Any, str]:
-    """The file system that a lake root names, and the root's path on it."""
-    if "://" not in root:
-        return fs.LocalFileSystem(), root
-    return fs.FileSystem.from_uri(root)
 
 
 def parquet_options(table: TableContract) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def read_position(lake: Lake) -> Position:
         metadata = last_stream_commit(snapshot.delta)
         is_exact = metadata is not None or not snapshot.active
         if metadata is None:
-            metadata = position_of_rows(snapshot)
+            metadata = position_of_rows(lake, snapshot)
         ends = metadata.get("ends") or {}
         position.tables[table] = TablePosition(_int_keys(ends), _transactions(snapshot.delta, table), is_exact)
         position.ingest_seq = max(position.ingest_seq, int(metadata.get("ingest_seq", 0)))
@@ -133,18 +133,15 @@ def _generations(delta: DeltaTable, table: str) -> Iterator[tuple[int, int]]:
         generation += 1
 
 
-def position_of_rows(snapshot: Snapshot) -> dict[str, Any]:
+def position_of_rows(lake: Lake, snapshot: Snapshot) -> dict[str, Any]:
     """What the rows themselves say, in the shape of a commit's metadata: for a log whose old commits were cleaned away."""
     files = snapshot.files()
     if not files:
         return {}
-    import duckdb
-
     is_readings = snapshot.contract.name == READINGS
     reached = "epoch_us(max(least(event_time, kafka_timestamp)))" if is_readings else "null"
     contract = "contract" if is_readings else "null"
-    with duckdb.connect() as connection:
-        connection.execute("set timezone = 'UTC'")
+    with lake.reading(snapshot.contract.name) as connection:
         rows = connection.execute(
             f"select topic, kafka_partition, {contract}, max(kafka_offset) + 1, {reached}, max(ingest_seq) "
             "from read_parquet($files) group by all",

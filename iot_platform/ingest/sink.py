@@ -98,7 +98,7 @@ class BronzeSink:
         most = frame.sparkSession.sparkContext.defaultParallelism
         # Coalescing keeps each Kafka partition whole and in order, and gives a file a worker and date, not a partition.
         share = frame.coalesce(max(1, min(most, -(-offsets // OFFSETS_PER_WORKER))))
-        writer = Writer(self.lake.root, self._batch_rules(), stamp)
+        writer = Writer(self.lake.storage, self._batch_rules(), stamp)
         results = share.mapInArrow(writer, "kind string, detail string").collect()  # pyright: ignore[reportArgumentType]
         files = [DataFile(**json.loads(row.detail)) for row in results if row.kind == FILE]
         return files, BatchSummary.of(row.detail for row in results if row.kind == SUMMARY)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
@@ -17,8 +18,16 @@ from iot_platform.contracts.arrow import arrow_schema
 from iot_platform.contracts.tables import TABLES, Kind, TableContract
 from iot_platform.errors import InputError, LakeError
 from iot_platform.lake.snapshot import Snapshot, forced_id, level_id
+from iot_platform.lake.storage import Storage, is_failed_read
 from iot_platform.settings import Settings
 
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+COLOUR = re.compile(r"\x1b\[\d*m")
+CAUSE = "↳"
+RAISED = re.compile(r"^Traceback .*?^\w*(?:Error|Exception): (.*?)$", re.DOTALL | re.MULTILINE)
+ANSWER_CODE = re.compile(r"<Code>(\w+)</Code>")
 # Statistics cost space and time per file and column: kept for what the platform prunes by.
 STATISTICS = ("event_time", "window_start", "hour", "ingest_seq", "kafka_partition", "kafka_offset", "device_id")
 
@@ -45,10 +54,8 @@ class Lake:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.root = settings.lake_root
-        # Conditional puts make commits on S3 atomic; the credentials come from the environment, as everywhere.
-        self.storage_options: dict[str, str] | None = (
-            {"aws_conditional_put": "etag"} if self.root.startswith("s3://") else None
-        )
+        self.storage = Storage.of(settings)
+        self.storage_options = self.storage.delta_options
 
     def path(self, table: str) -> str:
         return f"{self.root}/{self.contract(table).name}"
@@ -60,7 +67,14 @@ class Lake:
         return TABLES[table]
 
     def exists(self, table: str) -> bool:
-        return DeltaTable.is_deltatable(self.path(table), self.storage_options)
+        """Whether the table was ever made. Raises ``LakeError`` when that cannot be found out."""
+        try:
+            return DeltaTable.is_deltatable(self.path(table), self.storage_options)
+        except (DeltaError, OSError) as error:
+            raise LakeError(
+                f"{self.path(table)} cannot be reached ({first_line(error)})",
+                "Check IOT_LAKE and, for s3://, AWS_ENDPOINT_URL, AWS_REGION and the keys.",
+            ) from None
 
     def ensure(self, table: str) -> None:
         """Create the table, empty, if it is not there. Safe to call by several at once."""
@@ -163,6 +177,19 @@ class Lake:
         except (DeltaError, OSError) as error:
             raise self.unwritable(snapshot.contract.name, error) from None
 
+    @contextmanager
+    def reading(self, table: str) -> Iterator[DuckDBPyConnection]:
+        """A DuckDB connection, in UTC, for a question about a table's files; one that cannot be read is a ``LakeError``."""
+        import duckdb
+
+        with self.storage.connect() as connection:
+            try:
+                yield connection
+            except duckdb.Error as error:
+                if not is_failed_read(error):
+                    raise
+                raise self.corrupt(table, error) from None
+
     def corrupt(self, table: str, error: Exception) -> LakeError:
         return LakeError(
             f"{table}: the Delta log or a file at {self.path(table)} cannot be read ({first_line(error)})",
@@ -178,5 +205,15 @@ class Lake:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a library's error, without its backtrace."""
-    return re.sub(r"\s+", " ", str(error).strip().splitlines()[0])[:300] if str(error).strip() else type(error).__name__
+    """The first line of a library's error, without its backtrace; of delta-rs's tree of causes the first and the last."""
+    causes = COLOUR.sub("", str(error)).strip().split(CAUSE)
+    lines = [cause.strip() for cause in (causes[0], causes[-1]) if cause.strip()]
+    if not lines:
+        return type(error).__name__
+    told = ": ".join(lines) if len(causes) > 1 else lines[0].splitlines()[0]
+    if raised := RAISED.search(lines[0]):  # in Python, below a library that prints its traceback
+        told = raised[1]
+    # A server's answer repeats the request that it refused, a session's token too: only its code is shown.
+    if code := ANSWER_CODE.search(told):
+        told = f"{lines[0].partition('<')[0]}: {code[1]}"
+    return re.sub(r"\s+", " ", told)[:300]

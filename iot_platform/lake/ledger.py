@@ -90,7 +90,7 @@ def date_ledger(lake: Lake, days: Iterable[date] | None = None, levels: Levels |
     silver, rejected, bronze = (levels.snapshot(table) for table in (SILVER, REJECTED, BRONZE))
     known = set(bronze.rows_by_date) | set(silver.rows_by_date) | set(rejected.rows_by_date)
     wanted = sorted(known if days is None else set(days))
-    reasons = _rejected_by_reason(rejected, wanted)
+    reasons = _rejected_by_reason(lake, rejected, wanted)
     lines = [
         DateLedger(day, bronze.rows_by_date.get(day, 0), silver.rows_by_date.get(day, 0), reasons.get(day, {}))
         for day in wanted
@@ -109,13 +109,13 @@ def date_ledger(lake: Lake, days: Iterable[date] | None = None, levels: Levels |
     return lines
 
 
-def _rejected_by_reason(rejected: Snapshot, days: list[date]) -> dict[date, dict[str, int]]:
+def _rejected_by_reason(lake: Lake, rejected: Snapshot, days: list[date]) -> dict[date, dict[str, int]]:
     files = rejected.files(days)
     found: dict[date, dict[str, int]] = {}
     if files:
         source = select_files(rejected.contract, files)
         sql = f"select event_date, reason, count(*) from ({source}) group by all order by all"
-        for day, reason, rows in _fetch(sql):
+        for day, reason, rows in _fetch(lake, rejected, sql):
             found.setdefault(day, {})[reason] = rows
     return found
 
@@ -123,11 +123,11 @@ def _rejected_by_reason(rejected: Snapshot, days: list[date]) -> dict[date, dict
 def offset_ledger(lake: Lake) -> OffsetLedger:
     """The ledger of Kafka records, over everything that was ever consumed."""
     bronze, quarantine = lake.snapshot(BRONZE), lake.snapshot(QUARANTINE)
-    landed, held = _offsets(bronze), _offsets(quarantine)
+    landed, held = _offsets(lake, bronze), _offsets(lake, quarantine)
     redriven = 0
     if quarantine.rows:
         source = select_files(quarantine.contract, quarantine.files())
-        ((redriven,),) = _fetch(f"select count(*) from ({source}) where redriven_at is not null")
+        ((redriven,),) = _fetch(lake, quarantine, f"select count(*) from ({source}) where redriven_at is not null")
     return OffsetLedger(
         consumed=consumed(stream_commits(bronze.delta), landed, held),
         bronze_messages=sum(messages for _, messages in landed.values()),
@@ -162,13 +162,13 @@ def consumed(commits: Sequence[Mapping[str, Any]], *landed: Mapping[Place, tuple
     return min(total, seen) if is_complete else total
 
 
-def _offsets(snapshot: Snapshot) -> dict[Place, tuple[int, int]]:
+def _offsets(lake: Lake, snapshot: Snapshot) -> dict[Place, tuple[int, int]]:
     """Per topic and partition: the lowest offset that landed, and how many messages did."""
     if not snapshot.rows:
         return {}
     source = select_files(snapshot.contract, snapshot.files())
     sql = f"select topic, kafka_partition, min(kafka_offset), count(distinct kafka_offset) from ({source}) group by all"
-    return {(topic, partition): (lowest, messages) for topic, partition, lowest, messages in _fetch(sql)}
+    return {(topic, partition): (lowest, messages) for topic, partition, lowest, messages in _fetch(lake, snapshot, sql)}
 
 
 def stream_commits(delta: DeltaTable) -> list[dict[str, Any]]:
@@ -184,8 +184,6 @@ def stream_commits(delta: DeltaTable) -> list[dict[str, Any]]:
     return found
 
 
-def _fetch(sql: str) -> list[tuple[Any, ...]]:
-    import duckdb
-
-    with duckdb.connect() as connection:
+def _fetch(lake: Lake, snapshot: Snapshot, sql: str) -> list[tuple[Any, ...]]:
+    with lake.reading(snapshot.contract.name) as connection:
         return connection.execute(sql).fetchall()

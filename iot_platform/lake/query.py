@@ -13,6 +13,7 @@ from iot_platform.contracts.duckdb import select_files
 from iot_platform.contracts.tables import TABLES
 from iot_platform.errors import InputError, LakeError
 from iot_platform.lake.lake import Lake, first_line
+from iot_platform.lake.storage import is_failed_read
 
 READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
@@ -23,15 +24,16 @@ def connect(lake: Lake, views: Collection[str] | None = None) -> duckdb.DuckDBPy
     The views are pinned to the versions of this moment. A table that was never made is an empty view. ``views`` limits
     them to those a question names, so that a damaged table stops only the questions about it.
     """
-    connection = duckdb.connect()
-    connection.execute("set TimeZone = 'UTC'")
+    connection = lake.storage.connect()
     for name, contract in TABLES.items():
         if views is not None and contract.view not in views:
             continue
         files = lake.snapshot(name).files() if lake.exists(name) else []
         try:
             connection.execute(f"create view {contract.view} as {select_files(contract, files)}")
-        except (duckdb.IOException, duckdb.InvalidInputException) as error:
+        except duckdb.Error as error:
+            if not is_failed_read(error):
+                raise
             raise lake.corrupt(name, error) from None
     if lake.settings.marts.exists():
         path = str(lake.settings.marts).replace("'", "''")
@@ -61,11 +63,11 @@ def select(lake: Lake, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
             return names, result.fetchall()
         except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException) as error:
             raise InputError(f"the SQL does not fit the tables: {first_line(error)}") from None
-        except (duckdb.IOException, duckdb.InvalidInputException) as error:
-            raise LakeError(
-                f"a data file cannot be read: {first_line(error)}", "The file is missing or damaged: restore it."
-            ) from None
         except duckdb.Error as error:
+            if is_failed_read(error):
+                raise LakeError(
+                    f"a data file cannot be read: {first_line(error)}", "The file is missing or damaged: restore it."
+                ) from None
             raise InputError(f"the SQL failed: {first_line(error)}") from None
 
 

@@ -10,17 +10,18 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TransferSpeedColumn
 
 from iot_platform.errors import PlatformError
-from iot_platform.local.jars import fetch, missing, read_lock
+from iot_platform.local.jars import FOR_TESTS, fetch, missing, read_lock
 from iot_platform.settings import Settings, load_settings
 
 
 def fetch_with_progress(settings: Settings, console: Console, groups: Sequence[str] = ()) -> int:
-    """Fetch what the groups (all, when none is named) lack; one line at the end if there was anything to fetch.
+    """Fetch what the groups lack; one line at the end if there was anything to fetch.
 
-    The number of jars fetched. Where the console is no terminal there is only that line.
+    No group named: all that the platform itself runs. Returns the number of jars fetched. Where the console is no terminal
+    there is only that line.
     """
     lock = read_lock()
-    jars = dict.fromkeys(jar for group in (groups or lock) for jar in lock[group])
+    jars = dict.fromkeys(jar for group in groups or lock.keys() - FOR_TESTS for jar in lock[group])
     wanted = missing(settings, jars)
     if not wanted:
         return 0
@@ -37,7 +38,7 @@ def fetch_with_progress(settings: Settings, console: Console, groups: Sequence[s
 
 
 def main() -> int:
-    """Fetch every locked jar; the exit code."""
+    """Fetch every locked jar that the platform runs; the exit code."""
     console = Console(stderr=True)
     try:
         if not fetch_with_progress(load_settings(), console):

@@ -1,7 +1,7 @@
-"""The jars that Kafka and Spark need: pinned in ``jars.lock`` by Maven coordinates and sha256, fetched when missing.
+"""The jars that Kafka, Spark and the tests' S3 server need: pinned in ``jars.lock`` by coordinates and sha256.
 
-Fetched jars lie in a cache that all clones share, in a Maven repository's own layout. Nothing is used whose hash is not
-the locked one, and nothing half fetched is ever at its final name.
+They are fetched when missing and lie in a cache that all clones share, in a Maven repository's own layout. Nothing is
+used whose hash is not the locked one, and nothing half fetched is ever at its final name.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from iot_platform.errors import PlatformError, ServiceError
 from iot_platform.settings import Settings
 
 LOCK_FILE = Path(__file__).with_name("jars.lock")
+# Groups that only the tests run; they fetch them when they do.
+FOR_TESTS = frozenset({"s3"})
 ATTEMPTS = 3
 CONNECTIONS = 8
 TIMEOUT_SECONDS = (10, 60)  # to connect, between two pieces of an answer
@@ -40,7 +42,7 @@ class Jar:
 
 
 def read_lock(path: Path = LOCK_FILE) -> dict[str, tuple[Jar, ...]]:
-    """The locked jars by group (``kafka``, ``spark``)."""
+    """The locked jars by group (``kafka``, ``spark``, ``s3``)."""
     groups: dict[str, list[Jar]] = {}
     jars: list[Jar] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):

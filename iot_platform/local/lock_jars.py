@@ -29,17 +29,35 @@ SPARK = (
     "io.delta:delta-storage:4.4.0",
     "org.antlr:antlr4-runtime:4.13.1",
 )
+# The tests' S3 server. It can stand before three clouds too, whose clients are most of what it resolves to: of that only
+# what it loads to serve a folder is kept (seen with -verbose:class).
+S3 = "org.gaul:s3proxy:4.1.0"
+S3_LOADS = (
+    S3, "args4j:", "ch.qos.logback:", "com.fasterxml.jackson.core:jackson-annotations:", "com.fasterxml.woodstox:",
+    "com.google.guava:", "jakarta.servlet:", "org.codehaus.woodstox:", "org.slf4j:slf4j-api:",
+    "software.amazon.", "tools.jackson.",
+)  # fmt: skip
 HEADER = """\
 # Maven coordinates and sha256 of every jar that is fetched. Written by `python -m iot_platform.local.lock_jars`.
 """
 
 
-def resolve_kafka(base: str) -> list[str]:
-    """Coordinates of the Kafka server, everything that it needs at run time, and a logging backend."""
+def resolve(endpoint: str, base: str) -> list[str]:
+    """Coordinates of an artifact and of everything that it needs at run time."""
     import jgo
 
-    artifacts = jgo.resolve(KAFKA, repositories={"central": base})
-    found = [f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}" for artifact in artifacts]
+    artifacts = jgo.resolve(endpoint, repositories={"central": base})
+    return [f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}" for artifact in artifacts]
+
+
+def resolve_s3(base: str) -> list[str]:
+    """Coordinates of the S3 server over a folder."""
+    return [name for name in resolve(S3, base) if name.startswith(S3_LOADS)]
+
+
+def resolve_kafka(base: str) -> list[str]:
+    """Coordinates of the Kafka server, everything that it needs at run time, and a logging backend."""
+    found = resolve(KAFKA, base)
     log4j = next(name.split(":")[2] for name in found if name.split(":")[1] == "log4j-core")
     return [*found, KAFKA_LOGGING.format(log4j=log4j)]
 
@@ -67,7 +85,11 @@ def lock_text(groups: dict[str, list[Jar]]) -> str:
 def renew(settings: Settings, path: Path = LOCK_FILE) -> int:
     """Resolve, hash, write; the number of jars locked."""
     base = repository(settings)
-    groups = {"kafka": hashed(resolve_kafka(base), base), "spark": hashed(SPARK, base)}
+    groups = {
+        "kafka": hashed(resolve_kafka(base), base),
+        "s3": hashed(resolve_s3(base), base),
+        "spark": hashed(SPARK, base),
+    }
     path.write_text(lock_text(groups), encoding="utf-8")
     return sum(len(jars) for jars in groups.values())
 

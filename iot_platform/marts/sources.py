@@ -31,6 +31,7 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, lake: Lake, tables: Itera
     for every source and date that was ever made, also one that lost all its rows since: the level that it was made from
     (section 8 of the design). A source that is not partitioned has one row, its date null.
     """
+    lake.storage.show_to(connection)
     connection.execute("attach ':memory:' as lake")
     levels: list[tuple[str, object, int]] = []
     for name in tables:

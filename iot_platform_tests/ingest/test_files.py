@@ -20,7 +20,7 @@ from iot_platform.contracts.timestamps import render
 from iot_platform.errors import LakeError, ServiceError
 from iot_platform.ingest import files as files_module
 from iot_platform.ingest.batch import BatchRules, Stamp
-from iot_platform.ingest.files import FILE, SUMMARY, DataFile, Writer, filesystem_of, statistics
+from iot_platform.ingest.files import FILE, SUMMARY, DataFile, Writer, statistics
 from iot_platform.ingest.position import FENCED, QUARANTINE, READINGS
 from iot_platform.ingest.transactions import commit_once
 from iot_platform.lake.lake import Lake
@@ -46,7 +46,7 @@ def written(lake: Lake, count: int = 40) -> list[DataFile]:
         for n in range(count)
     ]
     bad = record(b"{", offset=count, headers=[("h", b"1"), ("i", None)])
-    writer = Writer(lake.root, BatchRules(RULES), Stamp(3, 55, ARRIVAL_US))
+    writer = Writer(lake.storage, BatchRules(RULES), Stamp(3, 55, ARRIVAL_US))
     results = pa.Table.from_batches(writer([kafka_batch([*records, bad])])).to_pylist()
     assert [row["kind"] for row in results].count(SUMMARY) == 1
     return [DataFile(**json.loads(row["detail"])) for row in results if row["kind"] == FILE]
@@ -86,7 +86,7 @@ def test_each_file_is_one_date_sorted_by_the_tables_order(lake: Lake) -> None:
 def test_a_worker_does_not_hold_more_than_a_file(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files_module, "ROWS_PER_FILE", 10)
     batches = [kafka_batch([record(message("sensor_reading"), offset=n)]) for n in range(25)]
-    writer = Writer(lake.root, BatchRules(RULES), Stamp(3, 55, ARRIVAL_US))
+    writer = Writer(lake.storage, BatchRules(RULES), Stamp(3, 55, ARRIVAL_US))
     results = pa.Table.from_batches(writer(batches)).to_pylist()
     sizes = [json.loads(json.loads(row["detail"])["stats"])["numRecords"] for row in results if row["kind"] == FILE]
     assert sizes == [10, 10, 5]
@@ -149,10 +149,3 @@ def test_a_table_that_cannot_be_written_is_one_line(lake: Lake) -> None:
     with pytest.raises(LakeError) as failed:
         commit_once(lake, READINGS, "app", 1)
     assert "\n" not in str(failed.value)
-
-
-def test_a_root_may_be_a_folder_or_an_address(lake: Lake) -> None:
-    assert filesystem_of(lake.root)[1] == lake.root
-    filesystem, path = filesystem_of(f"file://{lake.root}")
-    assert path == lake.root
-    assert filesystem.type_name == "local"
