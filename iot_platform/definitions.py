@@ -73,7 +73,7 @@ def _definitions(settings: Settings, overrides: Mapping[str, Any], manifest: Pat
         ],
         asset_checks=asset_checks(partitions),
         sensors=[streaming_sensor(), level_sensor(partitions), marts_sensor(marts), observation_sensor()],
-        schedules=[close_day()],
+        schedules=[close_day(partitions)],
         resources={"platform": Platform(settings), **overrides},
         # The engines use all cores for one table: a process a step would only add its start to each.
         executor=dg.in_process_executor,

@@ -1,9 +1,10 @@
 """Levels: which output dates are older than their inputs. Computed from logs and statistics, never from rows (ADR 0002).
 
 The level of an input date is one integer that only grows: for Bronze the largest ``ingest_seq``; for a registry the
-sequence of the last change that bears on the date; for the clocks how far event time has come into the date; for a
-derived table the level it recorded. What an output date *needs* is the sum over all inputs it reads, look-back dates
-included, plus how often it was forced. Each term only grows, so the sum grows whenever any of them does.
+sequence of the last change that bears on the date; for the clocks how far event time has come into the date, and whether
+the calendar closed it; for a derived table the level it recorded. What an output date *needs* is the sum over all inputs
+it reads, look-back dates included, plus how often it was forced. Each term only grows, so the sum grows whenever any of
+them does.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from iot_platform.transforms.catalog import TRANSFORMS, Input, Transform
 DAY = timedelta(days=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_US = 86_400_000_000
+CLOCKED = "gold/sensor_health"  # the table that reads the clocks; it holds until when days were closed
+CLOSED = "closed/day"  # the Delta transaction that says so: µs since the epoch, the end of the newest closed date
 
 
 def day_start_us(day: date) -> int:
@@ -45,6 +48,17 @@ def look_back(day: date, days: int) -> list[date]:
     return days_between(day - DAY * days, day)
 
 
+def merged(spans: Iterable[tuple[date, date]]) -> list[tuple[date, date]]:
+    """The same dates in as few spans as possible, oldest first."""
+    found: list[tuple[date, date]] = []
+    for first, last in sorted(spans):
+        if found and first <= found[-1][1]:
+            found[-1] = (found[-1][0], max(last, found[-1][1]))
+        else:
+            found.append((first, last))
+    return found
+
+
 @dataclass
 class Levels:
     """The lake's levels at one moment: every table is opened once, and all answers come from those versions."""
@@ -63,10 +77,34 @@ class Levels:
         """Per contract, how far event time has come, in µs since the epoch."""
         return newest_times(self.snapshot("bronze/readings").delta)
 
+    @cached_property
+    def closed(self) -> int:
+        """Until when days were closed by the calendar, in µs since the epoch (0: none): until then silence is judged."""
+        return self.snapshot(CLOCKED).transaction(CLOSED) or 0
+
+    @cached_property
+    def active(self) -> Mapping[str, list[tuple[date, date]]]:
+        """Per contract, the spans of dates on which a registered device with a cadence is installed and not retired."""
+        spans: dict[str, set[tuple[date, date]]] = {}
+        columns = ["contract", "cadence_seconds", "installed_at", "retired_at"]
+        for row in self.registry("registry/devices", columns).to_pylist():
+            if row["cadence_seconds"] is not None:
+                last = row["retired_at"].date() if row["retired_at"] is not None else date.max
+                spans.setdefault(row["contract"], set()).add((row["installed_at"].date(), last))
+        return {contract: merged(found) for contract, found in spans.items()}
+
+    def passed(self, contract: str) -> int:
+        """How far the contract's time has come, in µs since the epoch: by what it sent, or because days were closed."""
+        return max(self.newest.get(contract, 0), self.closed)
+
     def as_of(self, day: date) -> dict[str, datetime]:
-        """Per contract, until when devices can be expected to have reported on ``day``: its end, or the newest time."""
+        """Per contract, until when devices can be expected to have reported on ``day``: its end, or the newest time.
+
+        A contract that never sent anything has one too once a day was closed.
+        """
         end = day_start_us(day) + DAY_US
-        return {name: EPOCH + timedelta(microseconds=min(end, newest)) for name, newest in self.newest.items()}
+        contracts = {*self.newest, *(self.active if self.closed else ())}
+        return {name: EPOCH + timedelta(microseconds=min(end, self.passed(name))) for name in sorted(contracts)}
 
     def changes(self, table: str, *, declared_only: bool) -> tuple[tuple[date, date, int], ...]:
         """The changes of a registry as (first date, last date, sequence of the newest change with this span)."""
@@ -97,8 +135,16 @@ class Levels:
         return max((seq for first, last, seq in spans if first <= day <= last), default=0)
 
     def clock_level(self, day: date) -> int:
+        """How far time has come into the date. Closing it adds one for each contract that had not passed its end by itself:
+        less than the µs that a contract adds which passes it later, or that a change of the devices adds, so it only grows.
+        """
         start = day_start_us(day)
-        return sum(max(0, min(newest - start, DAY_US)) for newest in self.newest.values())
+        end = start + DAY_US
+        reached = sum(max(0, min(newest - start, DAY_US)) for newest in self.newest.values())
+        if self.closed < end:
+            return reached
+        behind = (spans for contract, spans in self.active.items() if self.newest.get(contract, 0) < end)
+        return reached + sum(any(first <= day <= last for first, last in spans) for spans in behind)
 
     def needed(self, transform: Transform, day: date, upstream: Mapping[tuple[str, date], int] | None = None) -> int:
         """What the output date would be made from now; ``upstream`` gives levels that inputs are about to have."""
@@ -113,18 +159,16 @@ class Levels:
         return self.snapshot(table).recorded_level(day)
 
     def active_days(self) -> set[date]:
-        """Dates on which a registered device could have reported: between installed and retired, until the newest time."""
-        active: set[tuple[date, date]] = set()  # many devices, few different spans
-        columns = ["contract", "cadence_seconds", "installed_at", "retired_at"]
-        for row in self.registry("registry/devices", columns).to_pylist():
-            newest = self.newest.get(row["contract"])
-            if newest is None or row["cadence_seconds"] is None:
-                continue
-            last = date_of_us(newest - 1)
-            if row["retired_at"] is not None:
-                last = min(last, row["retired_at"].date())
-            active.add((row["installed_at"].date(), last))
-        return {day for first, last in active for day in days_between(first, last)}
+        """Dates on which a registered device could have reported: between installed and retired, until its contract's time
+        has come; none before the first date of the settings, where no partition is."""
+        oldest = self.lake.settings.first_date
+        return {
+            day
+            for contract, spans in self.active.items()
+            if self.passed(contract)
+            for first, last in spans
+            for day in days_between(max(first, oldest), min(last, date_of_us(self.passed(contract) - 1)))
+        }
 
     def stale(self, only: Iterable[date] | None = None) -> dict[str, list[date]]:
         """The output dates that are older than their inputs, per derived table in order of dependency.
