@@ -10,12 +10,13 @@ from datetime import date, datetime
 import dagster as dg
 
 from iot_platform.assets.derived import LEVEL_TAG
-from iot_platform.assets.metadata import asset_key
+from iot_platform.assets.metadata import asset_key, table_of
 from iot_platform.assets.platform import Platform
 from iot_platform.assets.registry import REGISTRY
 from iot_platform.automation import runs
 from iot_platform.automation.planning import Made, Plan, Request, plan
 from iot_platform.checks.asset_checks import blocking_checks
+from iot_platform.checks.contract import CONTRACT_CHECK
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.levels import Levels, daily_transforms
 from iot_platform.transforms.catalog import TRANSFORMS
@@ -76,8 +77,8 @@ def decide(
         for request in planned.requests:
             identity = request.identity(stale.level)
             tried = runs.attempts(instance, identity)
-            if tried.is_exhausted:
-                newly.update((table, day) for table in request.tables for day in request.days)
+            if hopeless := _hopeless(instance, request, tried):
+                newly |= hopeless
             elif wait := tried.wait(now):
                 reasons.append(f"{named(request)} is tried again in {wait.total_seconds():.0f} s")
             else:
@@ -89,6 +90,21 @@ def decide(
     return requests, reasons
 
 
+def _hopeless(instance: dg.DagsterInstance, request: Request, tried: runs.Attempts) -> set[Made]:
+    """Outputs whose rows broke their contract in the last attempt: from the same inputs they would again.
+
+    Everything else that makes a run fail may pass, so that it is tried for ever.
+    """
+    if tried.last_run is None:
+        return set()
+    broken = {
+        (table_of(check.asset_key), date.fromisoformat(check.partition))
+        for check in runs.broken_checks(instance, tried.last_run)
+        if check.check_name == CONTRACT_CHECK and check.partition
+    }
+    return broken & {(table, day) for table in request.tables for day in request.days}
+
+
 def _reasons(planned: Plan, given_up: Collection[Made]) -> list[str]:
     reasons: list[str] = []
     if planned.waiting:
@@ -96,7 +112,7 @@ def _reasons(planned: Plan, given_up: Collection[Made]) -> list[str]:
     for table, day in sorted(planned.blocked):
         reasons.append(f"{table} {day} is blocked by a failed check of what it reads")
     for table, day in sorted(given_up):
-        reasons.append(f"{table} {day} failed {runs.MAX_ATTEMPTS} times: launch it by hand, or wait for its inputs to move")
+        reasons.append(f"{table} {day} breaks its contract: see its check; made again when its inputs move or by hand")
     return reasons
 
 
@@ -156,10 +172,8 @@ def registry_request(
     if identity is None:
         return None, []
     tried = runs.attempts(instance, identity)
-    if tried.is_exhausted:
-        return None, [f"the registries could not be synchronized in {tried.count} attempts: look at the last run"]
     if wait := tried.wait(now):
-        return None, [f"the registries are tried again in {wait.total_seconds():.0f} s"]
+        return None, [f"the registries failed {tried.count} time(s); tried again in {wait.total_seconds():.0f} s"]
     return dg.RunRequest(
         run_key=f"{identity}/{tried.count + 1}",
         asset_selection=[asset_key(table) for table in REGISTRY],

@@ -14,6 +14,7 @@ from iot_platform.contracts.tables import TABLES
 from iot_platform.lake.lake import Lake
 
 INTERVAL_SECONDS = 15
+FAIL = "fail"  # dbt's word for a test that found rows; one that could not be run is an "error"
 Input = tuple[str, date | None]  # a view and its date; None: it is not partitioned
 Levels = Mapping[Input, int]
 
@@ -51,7 +52,8 @@ def published_levels(published: Path) -> dict[Input, int]:
 
 
 def decide(lake: Levels, published: Levels, instance: dg.DagsterInstance, now: datetime) -> dg.RunRequest | dg.SkipReason:
-    """Ask for a build when a date of Gold or the registry moved; the same state is tried a few times, with growing pauses."""
+    """Ask for a build when a date of Gold or the registry moved. The same state is tried for ever, with growing pauses,
+    but not after a test found it wrong: it would again."""
     # Both ways: what the lake no longer knows has to leave the marts too.
     moved = {one: level for one, level in lake.items() if level > published.get(one, 0)}
     moved |= dict.fromkeys(published.keys() - lake.keys(), 0)
@@ -61,11 +63,17 @@ def decide(lake: Levels, published: Levels, instance: dg.DagsterInstance, now: d
         return dg.SkipReason("a build of the marts is under way")
     identity = f"{POOL}/{hashlib.sha256(repr(sorted(map(repr, moved.items()))).encode()).hexdigest()[:20]}"
     tried = runs.attempts(instance, identity)
-    if tried.is_exhausted:
-        return dg.SkipReason(f"the marts failed {tried.count} times: look at the last run; tried again when Gold moves")
+    if tried.last_run and (wrong := failed_tests(instance, tried.last_run)):
+        return dg.SkipReason(f"the marts failed their tests ({', '.join(wrong)}); they are built again when Gold moves")
     if wait := tried.wait(now):
         return dg.SkipReason(f"the marts are tried again in {wait.total_seconds():.0f} s")
     return dg.RunRequest(run_key=f"{identity}/{tried.count + 1}", tags=runs.tags(identity))
+
+
+def failed_tests(instance: dg.DagsterInstance, run_id: str) -> list[str]:
+    """The tests that found wrong data in a build; one that could not be run, for want of disk, say, is not among them."""
+    broken = runs.broken_checks(instance, run_id)
+    return [check.check_name for check in broken if (status := check.metadata.get("status")) and status.value == FAIL]
 
 
 def marts_sensor(marts: dg.AssetsDefinition) -> dg.SensorDefinition:

@@ -59,8 +59,8 @@ def plan(
     ``stale``: dates by table, tables in order of dependency. ``reads``: per table its inputs and how many days each
     looks back. ``moved``: the stale outputs whose own inputs moved (the others only wait for one that will be made;
     default: all). ``in_progress``: outputs that a run is making. ``failing``: outputs of which a blocking check failed:
-    what reads them on the same date is blocked, unless they are made again first. ``given_up``: outputs that failed
-    too often; they are left alone, and what reads them is made without them.
+    what reads them on the same date is blocked, unless they are made again first. ``given_up``: outputs that cannot be
+    made of their inputs; they are left alone, and what reads them is made without them.
     """
     order = list(stale)
     candidates = [(table, day) for table, days in stale.items() for day in days if (table, day) not in given_up]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -30,24 +30,22 @@ UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-MAX_ATTEMPTS = 3
+FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 FIRST_DELAY = timedelta(seconds=30)
 LONGEST_DELAY = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
 class Attempts:
-    """How often a request was run to an end, and when the last one ended (UTC; None: never)."""
+    """How often a request was run to an end, when the last one ended (UTC; None: never), and which run that was."""
 
     count: int
     last_ended: datetime | None = None
-
-    @property
-    def is_exhausted(self) -> bool:
-        return self.count >= MAX_ATTEMPTS
+    last_run: str | None = None
 
     def wait(self, now: datetime) -> timedelta:
-        """How much longer to wait before the next attempt: 30 s after the first failure, twice that after each further."""
+        """How much longer to wait before the next attempt: 30 s after the first failure, twice that after each further, at
+        most 10 minutes. There is always a next one: a disk that was full, or a service that was down, heals."""
         if not self.count or self.last_ended is None:
             return timedelta(0)
         delay = min(FIRST_DELAY * 2 ** min(self.count - 1, 10), LONGEST_DELAY)
@@ -116,9 +114,19 @@ def _partition_keys(run: dg.DagsterRun, partitions: dg.PartitionsDefinition) -> 
     return [one] if one else []
 
 
-def attempts(instance: dg.DagsterInstance, request: str, limit: int = MAX_ATTEMPTS) -> Attempts:
+def attempts(instance: dg.DagsterInstance, request: str) -> Attempts:
     """Past attempts at one request, whatever became of them: it is asked for again, so none brought what was wanted."""
-    return _ended(instance.get_run_records(filters=dg.RunsFilter(tags={REQUEST_TAG: request}), limit=limit))
+    filters = dg.RunsFilter(tags={REQUEST_TAG: request}, statuses=FINISHED)
+    last = _ended(instance.get_run_records(filters=filters, limit=1))
+    return replace(last, count=instance.get_runs_count(filters)) if last.count else last
+
+
+def broken_checks(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetCheckEvaluation]:
+    """The checks of errors (not of warnings) that failed in a run."""
+    logs = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    events = (entry.dagster_event for entry in logs if entry.dagster_event)
+    found = (event.asset_check_evaluation_data for event in events)
+    return [check for check in found if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR]
 
 
 def failures_in_a_row(instance: dg.DagsterInstance, request: str, limit: int = 10) -> Attempts:
@@ -135,4 +143,5 @@ def failures_in_a_row(instance: dg.DagsterInstance, request: str, limit: int = 1
 def _ended(records: Iterable[RunRecord]) -> Attempts:
     ended = [record for record in records if record.dagster_run.is_finished]
     moments = [record.end_time for record in ended if record.end_time]
-    return Attempts(len(ended), datetime.fromtimestamp(max(moments), UTC) if moments else None)
+    last = ended[0].dagster_run.run_id if ended else None
+    return Attempts(len(ended), datetime.fromtimestamp(max(moments), UTC) if moments else None, last)

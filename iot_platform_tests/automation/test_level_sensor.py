@@ -183,27 +183,53 @@ def test_what_is_under_way_is_not_asked_for_again(
     assert not result.run_requests and "wait for a run to end" in why(result)
 
 
-def test_a_failed_run_does_not_burn_its_key_and_is_tried_three_times_with_growing_pauses(
+def test_a_failed_run_does_not_burn_its_key_and_is_tried_for_ever_with_growing_pauses(
     platform: Clock, instance: dg.DagsterInstance, small: SmallLake
 ) -> None:
     small.day()
     sync_registry(platform.lake, platform.engine, now=NOW)
-    keys: list[str | None] = []
-    for attempt in (1, 2, 3):
+    keys: set[str | None] = set()
+    for attempt, pause in enumerate((30, 60, 120, 240, 480, 600, 600, 600), 1):
         request = only(look(platform, instance))
         assert request.tags["iot/attempt"] == str(attempt)
-        keys.append(request.run_key)
+        keys.add(request.run_key)
         record(instance, request, dg.DagsterRunStatus.FAILURE, ended=platform.moment)
-        if attempt < 3:
-            result = look(platform, instance)
-            assert not result.run_requests and "tried again in" in why(result)
-        platform.moment += timedelta(minutes=5)
-    assert len(set(keys)) == 3
-    given_up = look(platform, instance)
-    assert not given_up.run_requests and "failed 3 times" in why(given_up)
-    small.day(readings=1)  # its inputs moved: that is another request
+        result = look(platform, instance)
+        assert not result.run_requests and f"tried again in {pause} s" in why(result)
+        platform.moment += timedelta(seconds=pause)
+    assert len(keys) == 8
+    heal(platform)  # the disk has room again
+    assert "every date" in why(look(platform, instance))
+
+
+def test_a_date_whose_rows_break_their_contract_waits_for_its_inputs_and_no_other_waits_with_it(
+    platform: Clock, instance: dg.DagsterInstance, small: SmallLake
+) -> None:
+    small.day(D)
+    small.day(D + DAY)
     sync_registry(platform.lake, platform.engine, now=NOW)
-    assert look(platform, instance).run_requests
+    record(instance, only(look(platform, instance)), dg.DagsterRunStatus.STARTED)
+    (run,) = instance.get_runs()
+    evaluated(instance, run, dg.AssetCheckEvaluation(
+        asset_key("silver/readings"), "contract", False, partition=D.isoformat(), blocking=True
+    ))  # fmt: skip
+    event = dg.DagsterEvent(dg.DagsterEventType.RUN_FAILURE.value, run.job_name, message="")
+    instance.report_dagster_event(event, run.run_id, timestamp=platform.moment.timestamp())
+    platform.moment += timedelta(hours=1)
+    found = asked(look(platform, instance))
+    assert not any("silver/readings" in tables and start == "2026-03-10" for tables, start, _ in found)
+    assert any("silver/readings" in tables and start == "2026-03-11" for tables, start, _ in found)
+    small.day(D, readings=1)  # its inputs moved: that is another request
+    sync_registry(platform.lake, platform.engine, now=NOW)
+    assert any("silver/readings" in tables and start == "2026-03-10" for tables, start, _ in asked(look(platform, instance)))
+
+
+def evaluated(instance: dg.DagsterInstance, run: dg.DagsterRun, evaluation: dg.AssetCheckEvaluation) -> None:
+    """Enter the result of a check into Dagster's record, as one of the run."""
+    event = dg.DagsterEvent(
+        dg.DagsterEventType.ASSET_CHECK_EVALUATION.value, run.job_name, event_specific_data=evaluation
+    )
+    instance.report_dagster_event(event, run.run_id)
 
 
 def test_a_failed_blocking_check_keeps_gold_from_its_date(
@@ -247,15 +273,16 @@ def test_a_run_whose_process_is_gone_is_marked_as_failed_and_a_living_one_is_lef
     assert run.status == dg.DagsterRunStatus.FAILURE
 
 
-def test_the_registries_are_given_up_after_three_failures_and_the_dates_go_on(
+def test_while_the_registries_fail_the_dates_go_on_and_they_are_tried_again(
     platform: Clock, instance: dg.DagsterInstance, small: SmallLake
 ) -> None:
     small.day()
-    for _attempt in range(3):
+    for _attempt in range(5):
         request = only(look(platform, instance))
+        assert {key.path[0] for key in request.asset_selection or ()} == {"registry"}
         record(instance, request, dg.DagsterRunStatus.FAILURE, ended=platform.moment)
-        platform.moment += timedelta(minutes=5)
-    assert asked(look(platform, instance))[0][1:] == ("2026-03-10", "2026-03-10")
+        assert asked(look(platform, instance))[0][1:] == ("2026-03-10", "2026-03-10")
+        platform.moment += timedelta(minutes=10)
 
 
 def test_dagster_evaluates_the_sensor(platform: Clock, small: SmallLake) -> None:

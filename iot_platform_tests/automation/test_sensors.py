@@ -15,11 +15,10 @@ from iot_platform.assets.platform import Platform
 from iot_platform.automation import marts_sensor, runs, streaming_sensor
 from iot_platform.automation.observation import observation_sensor, observations
 from iot_platform.automation.partitions import capped, contiguous, daily
-from iot_platform.automation.schedules import close_day
 from iot_platform.ingest.lease import lease
 from iot_platform.settings import Settings
 from iot_platform_tests.assets.small_lake import DAY, NOW, D, SmallLake
-from iot_platform_tests.automation.test_level_sensor import record
+from iot_platform_tests.automation.test_level_sensor import evaluated, record
 from iot_platform_tests.checks.rows import device
 from iot_platform_tests.conftest import MakeSettings
 
@@ -111,24 +110,48 @@ def test_topics_are_observed_when_their_figures_change() -> None:
     assert [event.asset_key.path for event in changed] == [["kafka", "u"]]
 
 
-def test_marts_are_asked_for_when_gold_is_ahead_and_tried_three_times(instance: dg.DagsterInstance) -> None:
+def test_marts_are_asked_for_when_gold_is_ahead_and_tried_for_ever(instance: dg.DagsterInstance) -> None:
     gold, published = {("gold_sensor_health", D): 7}, {("gold_sensor_health", D): 6}
     assert "everything" in reason(marts_sensor.decide(published, gold, instance, NOW))
     now = NOW
-    for _attempt in range(3):
+    keys: set[str | None] = set()
+    for _attempt in range(5):
         request = marts_sensor.decide(gold, published, instance, now)
         assert isinstance(request, dg.RunRequest)
+        keys.add(request.run_key)
         record(instance, request, dg.DagsterRunStatus.STARTED)
         assert "under way" in reason(marts_sensor.decide(gold, published, instance, now))
-        run = instance.get_runs(limit=1)[0]
-        instance.report_dagster_event(
-            dg.DagsterEvent(dg.DagsterEventType.RUN_FAILURE.value, run.job_name, message=""), run.run_id,
-            timestamp=now.timestamp(),
-        )  # fmt: skip
-        assert "again in" in reason(marts_sensor.decide(gold, published, instance, now)) or _attempt == 2
+        end_newest(instance, now)
+        assert "again in" in reason(marts_sensor.decide(gold, published, instance, now))
         now += timedelta(minutes=10)
-    assert "failed 3 times" in reason(marts_sensor.decide(gold, published, instance, now))
-    assert isinstance(marts_sensor.decide({("gold_sensor_health", D): 8}, published, instance, now), dg.RunRequest)
+    assert len(keys) == 5
+
+
+@pytest.mark.parametrize(("status", "is_wrong_data"), [("fail", True), ("error", False)])
+def test_marts_that_a_test_found_wrong_wait_for_gold_to_move(
+    instance: dg.DagsterInstance, status: str, is_wrong_data: bool
+) -> None:
+    gold, published = {("gold_sensor_health", D): 7}, {("gold_sensor_health", D): 6}
+    request = marts_sensor.decide(gold, published, instance, NOW)
+    assert isinstance(request, dg.RunRequest)
+    record(instance, request, dg.DagsterRunStatus.STARTED)
+    (run,) = instance.get_runs()
+    evaluated(instance, run, dg.AssetCheckEvaluation(
+        dg.AssetKey(["marts", "devices"]), "unique_devices", False, {"status": dg.MetadataValue.text(status)},
+    ))  # fmt: skip
+    end_newest(instance, NOW)
+    later = NOW + timedelta(hours=1)
+    again = marts_sensor.decide(gold, published, instance, later)
+    assert isinstance(again, dg.SkipReason if is_wrong_data else dg.RunRequest)
+    if is_wrong_data:
+        assert "unique_devices" in reason(again)
+    assert isinstance(marts_sensor.decide({("gold_sensor_health", D): 8}, published, instance, later), dg.RunRequest)
+
+
+def end_newest(instance: dg.DagsterInstance, moment: datetime) -> None:
+    (run,) = instance.get_runs(limit=1)
+    event = dg.DagsterEvent(dg.DagsterEventType.RUN_FAILURE.value, run.job_name, message="")
+    instance.report_dagster_event(event, run.run_id, timestamp=moment.timestamp())
 
 
 def test_without_a_published_file_all_of_gold_is_ahead(settings: Settings, small: SmallLake) -> None:
@@ -179,12 +202,6 @@ def test_dagster_evaluates_the_marts_sensor(settings: Settings, small: SmallLake
 def _p95() -> dict[str, object]:
     row = {"device_type": "motion", "events": 500, "excluded": 1, "mean": 2.0, "std": 1.0, "p95": 4.0}
     return row | {"processed_at": NOW, "pipeline_version": "t", "event_date": D}
-
-
-def test_after_midnight_yesterday_is_closed() -> None:
-    moment = datetime(2026, 3, 11, 0, 10, tzinfo=UTC)
-    request = close_day()(dg.build_schedule_context(scheduled_execution_time=moment))
-    assert isinstance(request, dg.RunRequest) and request.partition_key == "2026-03-10"
 
 
 def test_partitions_run_from_the_first_date_to_tomorrow_in_utc(make_settings: MakeSettings) -> None:
