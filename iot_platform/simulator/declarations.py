@@ -28,13 +28,17 @@ Line = dict[str, str]
 
 @dataclass(frozen=True)
 class DeclaredDevice:
-    """A device with how often it reports and from when to when (UTC; ``retired_at`` None: still does)."""
+    """A device with how often it reports and since when (UTC).
+
+    ``is_replayed``: a replay brings it. Its line retires it the moment it is installed: until readings come it is
+    expected to say nothing, and how long it reports is then told by them (``transforms/registry_devices.sql``).
+    """
 
     device_id: str
     contract: str
     cadence_seconds: float
     installed_at: datetime
-    retired_at: datetime | None = None
+    is_replayed: bool = False
     device_type: str = ""
     site: str = ""
     zone: str = ""
@@ -52,13 +56,12 @@ class DeclaredDevice:
             "firmware": self.firmware,
             "cadence_seconds": f"{self.cadence_seconds:.12g}",
             "installed_at": iso(self.installed_at),
-            "retired_at": iso(self.retired_at) if self.retired_at else "",
+            "retired_at": iso(self.installed_at) if self.is_replayed else "",
         }
 
-    def seen_also(self, installed_at: datetime, retired_at: datetime) -> DeclaredDevice:
-        """The same device with the span of its readings widened."""
-        last = self.retired_at or retired_at
-        return replace(self, installed_at=min(self.installed_at, installed_at), retired_at=max(last, retired_at))
+    def seen_also(self, at: datetime) -> DeclaredDevice:
+        """The same device, with a reading at this time too."""
+        return replace(self, installed_at=min(self.installed_at, at))
 
 
 @dataclass(frozen=True)
@@ -86,14 +89,12 @@ class DeclaredMetric:
 def declare_devices(settings: Settings, name: str, devices: Iterable[DeclaredDevice]) -> Path:
     """Merge devices into ``devices-<name>.csv`` by device id.
 
-    The earlier ``installed_at`` and the later ``retired_at`` of the two stand; everything else is the newer line's.
+    The earlier ``installed_at`` of the two stands; everything else is the newer line's.
     """
 
     def merge(old: Line, new: Line) -> Line:
-        span = {"installed_at": min(old["installed_at"] or new["installed_at"], new["installed_at"])}
-        if new["retired_at"] and old["retired_at"]:
-            span["retired_at"] = max(old["retired_at"], new["retired_at"])
-        return new | span
+        installed_at = min(old["installed_at"] or new["installed_at"], new["installed_at"])
+        return new | {"installed_at": installed_at, "retired_at": new["retired_at"] and installed_at}
 
     path = settings.declarations / f"devices-{name}.csv"
     return _merge(path, DEVICE_COLUMNS, ("device_id",), (device.line() for device in devices), merge)

@@ -1,5 +1,24 @@
 -- Every known device: the declared ones, and those inferred from their first readings. All columns but `changes`.
-with undeclared as (
+with seen as (
+    select device_id, last_event_time, only_replayed
+    from registry_first_readings
+    where arrival_rank = 1
+),
+
+-- A replay declares its devices as retired the moment they were installed, and leaves the end to the readings: the last
+-- one while all came from replays, none once the device reports by itself. Any other end was declared, and stands.
+declared as (
+    select
+        d.*,
+        case
+            when d.retired_at > d.installed_at or s.device_id is null then d.retired_at
+            when d.retired_at is not null and s.only_replayed then s.last_event_time
+        end as until
+    from declared_devices d
+    left join seen s on s.device_id = d.device_id
+),
+
+undeclared as (
     select f.*
     from registry_first_readings f
     where not exists (select 1 from declared_devices d where d.device_id = f.device_id)
@@ -64,8 +83,8 @@ inferred as (
 
 select
     device_id, contract, device_type, site, zone, state, firmware,
-    cadence_seconds, installed_at, retired_at, 'declared' as source
-from declared_devices
+    cadence_seconds, installed_at, until as retired_at, 'declared' as source
+from declared
 union all
 select
     i.device_id, i.contract, i.device_type, i.site, i.zone, i.state, i.firmware,

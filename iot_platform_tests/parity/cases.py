@@ -101,8 +101,9 @@ def rows_of(number: int, world: World) -> tuple[list[Row], list[Row], list[Row]]
             )
         )  # fmt: skip
     registered = [
-        device(name, world.cadence, zone="z", site="declared site", installed_at=at(chance.randrange(7_000)),
-               retired_at=chance.choice([None, at(50_000)]))
+        device(name, world.cadence, zone="z", site="declared site", installed_at=began,
+               retired_at=chance.choice([None, at(50_000), began]))
         for name in names
+        for began in [at(chance.randrange(7_000))]
     ]  # fmt: skip
     return readings, registered if world.declared else [], [bounds(metric)] if world.bounded else []

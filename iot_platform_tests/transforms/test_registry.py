@@ -7,7 +7,7 @@ import random
 import pytest
 
 from iot_platform_tests.transforms.conftest import Make
-from iot_platform_tests.transforms.rows import Row, at, bronze, device
+from iot_platform_tests.transforms.rows import Row, at, bronze, device, silver
 
 
 def arrivals(times: list[float], **given: object) -> list[Row]:
@@ -85,6 +85,35 @@ def test_a_device_known_only_from_a_replay_retires_at_its_last_reading(run: Make
     assert made["retired_at"] == at(5_000)
     (made,) = devices(run, [*arrivals([0, 10], replayed=True), bronze(event_time=at(99))])
     assert made["retired_at"] is None
+
+
+def test_a_device_that_a_replay_declares_lives_as_its_readings_say(run: Make) -> None:
+    declared = [device("d1", 10, installed_at=at(0), retired_at=at(0))]
+
+    def made(rows: list[Row]) -> Row:
+        (found,) = devices(run, rows, declared)
+        assert (found["source"], found["installed_at"]) == ("declared", at(0))
+        return found
+
+    assert made([])["retired_at"] == at(0)  # nothing arrived yet: nothing is expected
+    history = arrivals([0, 10, 5_000], replayed=True)
+    assert made(history)["retired_at"] == at(5_000)
+    live = made([*history, bronze(event_time=at(9_000))])
+    assert live["retired_at"] is None
+    health = run(
+        "gold/sensor_health", registry_devices=[live],
+        silver_readings=[silver(event_time=at(9_000 + 10 * n)) for n in range(30)],
+    )  # fmt: skip
+    assert len(health) == 288
+    assert [row["window_start"] for row in health if not row["is_failing"]] == [at(9_000)]
+
+
+def test_an_end_that_somebody_declared_stands_whatever_arrives(run: Make) -> None:
+    for declared in (at(5), at(days=9), None):
+        for replayed in (True, False):
+            rows = arrivals([0, 10, 5_000], replayed=replayed)
+            (made,) = devices(run, rows, [device("d1", installed_at=at(0), retired_at=declared)])
+            assert made["retired_at"] == declared
 
 
 def test_attributes_come_from_the_first_reading_that_has_them(run: Make) -> None:

@@ -205,13 +205,13 @@ class _Rejects:
 
 
 def _note_device(devices: dict[str, DeclaredDevice], reading: Reading, cadence_seconds: float) -> None:
-    """Widen the span of the reading's device, or begin it; its attributes are those of its first message."""
+    """Note when the reading's device began to report; its attributes are those of its first message."""
     at = EPOCH + reading.event_time * _MICROSECOND
     known = devices.get(reading.device_id)
     if known is None:
         devices[reading.device_id] = DeclaredDevice(
-            reading.device_id, reading.contract, cadence_seconds, at, at, reading.device_type or "", reading.site or "",
+            reading.device_id, reading.contract, cadence_seconds, at, True, reading.device_type or "", reading.site or "",
             reading.zone or "", reading.state or "", reading.firmware or "",
         )  # fmt: skip
     else:
-        devices[reading.device_id] = known.seen_also(at, at)
+        devices[reading.device_id] = known.seen_also(at)
