@@ -12,7 +12,7 @@ from iot_platform.assets.metadata import asset_key
 from iot_platform.assets.platform import Platform
 from iot_platform.assets.registry import REGISTRY
 from iot_platform.automation.partitions import dates
-from iot_platform.checks.conservation import conserves
+from iot_platform.checks.conservation import conserves, offsets_conserve
 from iot_platform.checks.contract import CONTRACT_CHECK, contract_holds
 from iot_platform.checks.health import fleet_is_healthy
 from iot_platform.checks.known import devices_are_declared, metrics_are_declared
@@ -78,6 +78,7 @@ def asset_checks(partitions: dg.PartitionsDefinition) -> list[dg.AssetChecksDefi
     return [
         *(_partitioned(check, partitions) for check in date_checks()),
         *(_whole_table(table) for table in REGISTRY),
+        _offsets(),
     ]
 
 
@@ -151,6 +152,25 @@ def _whole_table(table: str) -> dg.AssetChecksDefinition:
     )
     def run(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
         outcome = contract_holds(platform.lake, table, None)
+        return dg.AssetCheckResult(
+            passed=outcome.passed, metadata=outcome.metadata, description=outcome.description or None
+        )
+
+    return run
+
+
+def _offsets() -> dg.AssetChecksDefinition:
+    """Offsets know no dates: one result for the whole table, at each drain."""
+
+    @dg.asset_check(
+        asset=asset_key("bronze/readings"),
+        name="offsets_conservation",
+        description="Every consumed Kafka record is in Bronze or in quarantine, exactly once.",
+        blocking=True,
+        additional_deps=[asset_key("bronze/quarantine")],
+    )
+    def run(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+        outcome = offsets_conserve(platform.lake)
         return dg.AssetCheckResult(
             passed=outcome.passed, metadata=outcome.metadata, description=outcome.description or None
         )

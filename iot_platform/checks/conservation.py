@@ -1,4 +1,5 @@
-"""The conservation check: every Bronze row of a date is in Silver or rejected with a reason. None vanishes, none appears."""
+"""The conservation checks: every consumed Kafka record is in Bronze or quarantine, every Bronze row of a date is in
+Silver or rejected with a reason. None vanishes, none appears."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import dagster as dg
 
 from iot_platform.checks.outcome import Outcome
 from iot_platform.lake.lake import Lake
-from iot_platform.lake.ledger import date_ledger
+from iot_platform.lake.ledger import date_ledger, offset_ledger
 
 
 def conserves(lake: Lake, day: date) -> Outcome:
@@ -26,5 +27,24 @@ def conserves(lake: Lake, day: date) -> Outcome:
             "rejected_by_reason": dg.MetadataValue.json(dict(line.rejected)),
             "pending": line.pending,
             "difference": line.difference,
+        },
+    )
+
+
+def offsets_conserve(lake: Lake) -> Outcome:
+    """consumed = bronze + quarantined - redriven, in Kafka records, over all that was ever consumed."""
+    ledger = offset_ledger(lake)
+    missing = ledger.consumed - (ledger.bronze_messages + ledger.quarantined - ledger.redriven)
+    lost = f"{missing} consumed Kafka record(s) are neither in Bronze nor in quarantine"
+    extra = f"{-missing} Kafka record(s) more are in Bronze and quarantine than were consumed"
+    return Outcome(
+        ledger.is_balanced,
+        "" if ledger.is_balanced else (lost if missing > 0 else extra),
+        {
+            "consumed": ledger.consumed,
+            "bronze": ledger.bronze_messages,
+            "quarantined": ledger.quarantined,
+            "redriven": ledger.redriven,
+            "difference": missing,
         },
     )

@@ -1,11 +1,11 @@
-"""The conservation check fails when a row vanished or appeared, and says how many."""
+"""The conservation checks fail when a row or a Kafka record vanished or appeared, and say how many."""
 
 from __future__ import annotations
 
-from iot_platform.checks.conservation import conserves
+from iot_platform.checks.conservation import conserves, offsets_conserve
 from iot_platform.lake.levels import Levels
 from iot_platform.transforms.catalog import TRANSFORMS
-from iot_platform_tests.assets.small_lake import D, SmallLake
+from iot_platform_tests.assets.small_lake import D, SmallLake, at
 from iot_platform_tests.checks.rows import usable
 
 
@@ -43,3 +43,25 @@ def test_rows_that_wait_for_their_silver_are_no_loss(small: SmallLake) -> None:
     small.day(readings=4)
     outcome = conserves(small.lake, D)
     assert outcome.passed and outcome.metadata["pending"] == 4
+
+
+def test_every_kafka_record_in_bronze_or_quarantine_passes(small: SmallLake) -> None:
+    small.ingest([{"event_time": at(D, hour)} for hour in range(3)], [{}])
+    outcome = offsets_conserve(small.lake)
+    assert outcome.passed and not outcome.description
+    assert dict(outcome.metadata) == {"consumed": 4, "bronze": 3, "quarantined": 1, "redriven": 0, "difference": 0}
+
+
+def test_a_consumed_record_that_landed_nowhere_fails(small: SmallLake) -> None:
+    small.ingest([{"event_time": at(D, hour)} for hour in range(3)], [{}])
+    small.lake.snapshot("bronze/readings").delta.delete("kafka_offset = 1")
+    outcome = offsets_conserve(small.lake)
+    assert not outcome.passed and outcome.description.startswith("1 consumed Kafka record(s) are neither in Bronze")
+
+
+def test_a_record_in_both_fails(small: SmallLake) -> None:
+    small.ingest([{"event_time": at(D)}], [{}])
+    refused = small.rows("bronze/quarantine")[0]
+    small.put("bronze/quarantine", refused["event_date"], [refused, refused | {"kafka_offset": 0}])
+    outcome = offsets_conserve(small.lake)
+    assert not outcome.passed and outcome.description.startswith("1 Kafka record(s) more are in Bronze and quarantine")
