@@ -89,8 +89,10 @@ def marts_sensor(marts: dg.AssetsDefinition) -> dg.SensorDefinition:
     def gold_ahead(
         context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
     ) -> dg.RunRequest | dg.SkipReason:
-        return decide(
+        found = decide(
             lake_levels(platform.lake), published_levels(platform.settings.marts), context.instance, platform.now()
         )
+        # Named, although they are the sensor's target: a run without a selection is taken to make every asset.
+        return found.with_replaced_attrs(asset_selection=list(marts.keys)) if isinstance(found, dg.RunRequest) else found
 
     return gold_ahead

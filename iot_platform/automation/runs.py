@@ -102,8 +102,8 @@ def being_made(runs: Iterable[dg.DagsterRun], partitions: dg.PartitionsDefinitio
 
 
 def makes(runs: Iterable[dg.DagsterRun], key: dg.AssetKey) -> bool:
-    """Whether one of these runs makes the asset."""
-    return any(run.asset_selection is not None and key in run.asset_selection for run in runs)
+    """Whether one of these runs makes the asset; a run without a selection makes every asset."""
+    return any(run.asset_selection is None or key in run.asset_selection for run in runs)
 
 
 def _partition_keys(run: dg.DagsterRun, partitions: dg.PartitionsDefinition) -> list[str]:

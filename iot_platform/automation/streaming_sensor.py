@@ -1,7 +1,7 @@
 """The streaming sensor: asks for a drain when a topic is ahead of Bronze. Its look at Kafka is bounded in time."""
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
 
 import dagster as dg
 
@@ -15,6 +15,7 @@ from iot_platform.lake.lake import Lake
 
 LOOK_SECONDS = 5.0  # a sensor that hangs stops the daemon
 INTERVAL_SECONDS = 5
+AT_ONCE = 500  # storage ids in one query
 DRAIN = "drain"  # the request that is repeated for ever
 
 
@@ -27,7 +28,7 @@ def decide(
     """
     if not any(behind.values()):
         return dg.SkipReason("Bronze has everything that is in the topics")
-    if runs.makes(runs.unfinished(instance), asset_key(BRONZE[0])):
+    if is_draining(instance):
         return dg.SkipReason("a drain is under way")
     failures = runs.failures_in_a_row(instance, DRAIN)
     if wait := failures.wait(now):
@@ -39,25 +40,57 @@ def decide(
     )
 
 
-def commits_to_report(lake: Lake, cursor: str | None) -> tuple[list[dg.AssetMaterialization], str]:
-    """What a continuous ingest committed since the cursor, as a materialization a date; and the new cursor.
+def is_draining(instance: dg.DagsterInstance) -> bool:
+    return runs.makes(runs.unfinished(instance), asset_key(BRONZE[0]))
 
-    The cursor is the largest ``ingest_seq`` that was reported. The first look reports nothing: it only marks where it is.
+
+def commits_to_report(
+    lake: Lake, instance: dg.DagsterInstance, cursor: str | None
+) -> tuple[list[dg.AssetMaterialization], str]:
+    """A materialization of each date whose newest commit Dagster was not told of; and the new cursor.
+
+    The cursor is the largest ``ingest_seq`` that was looked at, so that only newer dates are compared with Dagster's
+    record; without one, all are. Drains report theirs themselves, a continuous ingest or a drain that was killed does not.
     """
-    snapshots = {table: lake.snapshot(table) for table in BRONZE}
-    newest = max((seq for snapshot in snapshots.values() for seq in snapshot.sequences.values()), default=0)
-    seen = newest if cursor is None else int(cursor)
-    events = [
-        dg.AssetMaterialization(
-            asset_key(table),
-            partition=day.isoformat(),
-            metadata={**snapshot_metadata(snapshot, day), "level": seq, "by": "continuous ingest"},
-        )
-        for table, snapshot in snapshots.items()
-        for day, seq in snapshot.sequences.items()
-        if seq > seen
-    ]
+    seen = int(cursor or 0)
+    newest = seen
+    events: list[dg.AssetMaterialization] = []
+    for table in BRONZE:
+        snapshot = lake.snapshot(table)
+        moved = {day: seq for day, seq in snapshot.sequences.items() if seq > seen}
+        newest = max([newest, *moved.values()])
+        told = reported_levels(instance, asset_key(table), moved)
+        events += [
+            dg.AssetMaterialization(
+                asset_key(table),
+                partition=day.isoformat(),
+                metadata={**snapshot_metadata(snapshot, day), "level": seq, "by": "ingest"},
+            )
+            for day, seq in sorted(moved.items())
+            if seq > told.get(day, 0)
+        ]
     return events, str(newest)
+
+
+def reported_levels(instance: dg.DagsterInstance, key: dg.AssetKey, days: Iterable[date]) -> dict[date, int]:
+    """The level that the newest materialization of each of these dates names, of those that have one."""
+    partitions = {day.isoformat() for day in days}
+    if not partitions:
+        return {}
+    storage = instance.event_log_storage
+    newest = storage.get_latest_storage_id_by_partition(key, dg.DagsterEventType.ASSET_MATERIALIZATION, partitions)
+    found: dict[date, int] = {}
+    ids = sorted(newest.values())
+    for first in range(0, len(ids), AT_ONCE):
+        chosen = ids[first : first + AT_ONCE]
+        records = instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=key, storage_ids=chosen), limit=len(chosen)
+        ).records
+        for record in records:
+            event = record.asset_materialization
+            if event and event.partition and (level := event.metadata.get("level")):
+                found[date.fromisoformat(event.partition)] = int(level.value)  # pyright: ignore[reportArgumentType]
+    return found
 
 
 def streaming_sensor() -> dg.SensorDefinition:
@@ -72,18 +105,28 @@ def streaming_sensor() -> dg.SensorDefinition:
     )
     def kafka_ahead(
         context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
-    ) -> dg.RunRequest | dg.SkipReason | dg.SensorResult:
+    ) -> dg.SensorResult:
         from iot_platform.ingest.lag import lag
         from iot_platform.ingest.lease import holder
 
         ingesting = holder(platform.settings)
-        if ingesting and ingesting.mode == "continuous":
-            events, cursor = commits_to_report(platform.lake, context.cursor)
-            return dg.SensorResult(asset_events=list(events), cursor=cursor, skip_reason="a continuous ingest runs")
-        try:
-            behind = {topic: found.lag for topic, found in lag(platform.settings, LOOK_SECONDS).items()}
-        except ServiceError as error:
-            return dg.SkipReason(str(error))
-        return decide(behind, context.instance, platform.now())
+        is_continuous = bool(ingesting and ingesting.mode == "continuous")
+        events: Sequence[dg.AssetMaterialization] = ()
+        cursor = context.cursor
+        # A drain tells of its dates at its end: until then it is too early to say that nobody did.
+        if is_continuous or not (ingesting or is_draining(context.instance)):
+            events, cursor = commits_to_report(platform.lake, context.instance, cursor)
+        asked: dg.RunRequest | dg.SkipReason
+        if is_continuous:
+            asked = dg.SkipReason("a continuous ingest runs")
+        else:
+            try:
+                behind = {topic: found.lag for topic, found in lag(platform.settings, LOOK_SECONDS).items()}
+                asked = decide(behind, context.instance, platform.now())
+            except ServiceError as error:
+                asked = dg.SkipReason(str(error))
+        if isinstance(asked, dg.RunRequest):
+            return dg.SensorResult(run_requests=[asked], asset_events=list(events), cursor=cursor)
+        return dg.SensorResult(skip_reason=asked, asset_events=list(events), cursor=cursor)
 
     return kafka_ahead

@@ -91,7 +91,7 @@ def test_what_the_schedule_asked_for_and_lost_the_level_sensor_asks_for(
     assert not evaluate(platform, instance, partitions).run_requests
     (run,) = instance.get_runs()
     instance.delete_run(run.run_id)
-    (again,) = evaluate(platform, instance, partitions).run_requests or ()
+    (again,) = list(evaluate(platform, instance, partitions).run_requests or ())
     assert again.tags[runs.REQUEST_TAG] == request.tags[runs.REQUEST_TAG]
 
 

@@ -11,6 +11,7 @@ import duckdb
 import pytest
 
 from iot_platform.assets.marts import marts_assets
+from iot_platform.assets.metadata import asset_key
 from iot_platform.assets.platform import Platform
 from iot_platform.automation import marts_sensor, runs, streaming_sensor
 from iot_platform.automation.observation import observation_sensor, observations
@@ -46,6 +47,23 @@ def test_a_topic_ahead_of_bronze_asks_for_one_drain_of_today_and_the_registries(
     assert reason(streaming_sensor.decide(BEHIND, instance, NOW)) == "a drain is under way"
 
 
+def test_a_run_of_everything_drains_too(instance: dg.DagsterInstance) -> None:
+    run_everything(instance)
+    assert reason(streaming_sensor.decide(BEHIND, instance, NOW)) == "a drain is under way"
+
+
+def run_everything(instance: dg.DagsterInstance) -> None:
+    """Enter a run without a selection, as `dagster job launch` and the UI's "Materialize all" may."""
+    run = instance.create_run(
+        job_name="__ASSET_JOB", run_id=None, run_config=None, status=dg.DagsterRunStatus.STARTED, tags={},
+        root_run_id=None, parent_run_id=None, step_keys_to_execute=None, execution_plan_snapshot=None,
+        job_snapshot=None, parent_job_snapshot=None, op_selection=None, asset_selection=None,
+        asset_check_selection=None, resolved_op_selection=None, remote_job_origin=None, job_code_origin=None,
+        asset_graph=dg.Definitions().resolve_asset_graph(),
+    )  # fmt: skip
+    assert run.asset_selection is None
+
+
 def test_nothing_ahead_asks_for_nothing(instance: dg.DagsterInstance) -> None:
     assert "everything" in reason(streaming_sensor.decide({"iot.readings": 0}, instance, NOW))
 
@@ -77,8 +95,20 @@ def test_a_broker_that_is_down_is_a_reason_and_not_a_hang(make_settings: MakeSet
         began = datetime.now(UTC)
         with dg.DagsterInstance.ephemeral() as instance:
             result = sensor(dg.build_sensor_context(instance=instance, resources={"platform": platform}))
-        assert "127.0.0.1:1" in reason(result)
+        skipped = result.skip_reason if isinstance(result, dg.SensorResult) else result
+        assert "127.0.0.1:1" in reason(skipped)
         assert datetime.now(UTC) - began < timedelta(seconds=10)
+
+
+def told(
+    sensor: dg.SensorDefinition, platform: Platform, instance: dg.DagsterInstance, cursor: str | None
+) -> dg.SensorResult:
+    """Evaluate the sensor, and enter what it reports into Dagster's record, as the daemon does."""
+    result = sensor(dg.build_sensor_context(instance=instance, resources={"platform": platform}, cursor=cursor))
+    assert isinstance(result, dg.SensorResult)
+    for event in result.asset_events:
+        instance.report_runless_asset_event(event)
+    return result
 
 
 def test_while_a_continuous_ingest_runs_its_commits_are_reported_and_no_drain_is_asked_for(
@@ -88,15 +118,43 @@ def test_while_a_continuous_ingest_runs_its_commits_are_reported_and_no_drain_is
     small.day(D)
     sensor = streaming_sensor.streaming_sensor()
     with lease(settings, "continuous"), dg.DagsterInstance.ephemeral() as instance:
-        context = dg.build_sensor_context(instance=instance, resources={"platform": platform})
-        first = sensor(context)
-        assert isinstance(first, dg.SensorResult) and not first.run_requests and not first.asset_events
+        first = told(sensor, platform, instance, None)
+        assert not first.run_requests
+        assert [event.partition for event in first.asset_events] == ["2026-03-10"]  # landed before the first look
         small.day(D + DAY, readings=3)
-        context = dg.build_sensor_context(instance=instance, resources={"platform": platform}, cursor=first.cursor)
-        second = sensor(context)
-        assert isinstance(second, dg.SensorResult)
+        second = told(sensor, platform, instance, first.cursor)
+        third = told(sensor, platform, instance, second.cursor)
+        again = told(sensor, platform, instance, None)
     (event,) = second.asset_events
     assert event.partition == "2026-03-11" and event.metadata["dagster/partition_row_count"].value == 3
+    assert not third.asset_events and not again.asset_events, "what is in Dagster's record is not told again"
+
+
+def test_what_a_drain_did_not_live_to_report_is_reported_at_the_next_look(
+    make_settings: MakeSettings, small: SmallLake, instance: dg.DagsterInstance
+) -> None:
+    platform = Platform(make_settings(kafka_bootstrap="127.0.0.1:1"))
+    sensor = streaming_sensor.streaming_sensor()
+    request = streaming_sensor.decide(BEHIND, instance, NOW)
+    assert isinstance(request, dg.RunRequest)
+    record(instance, request, dg.DagsterRunStatus.STARTED)
+    small.day(D)
+    early = told(sensor, platform, instance, "7")
+    assert not early.asset_events and early.cursor == "7"  # the drain goes on, and will say it itself
+    end_newest(instance, NOW)
+    late = told(sensor, platform, instance, early.cursor)
+    assert [event.partition for event in late.asset_events] == ["2026-03-10"] and late.cursor == str(small.seq)
+
+
+def test_what_a_drain_reported_moves_the_cursor_and_is_not_told_twice(
+    make_settings: MakeSettings, small: SmallLake, instance: dg.DagsterInstance
+) -> None:
+    platform = Platform(make_settings(kafka_bootstrap="127.0.0.1:1"))
+    small.day(D)
+    key = asset_key("bronze/readings")
+    instance.report_runless_asset_event(dg.AssetMaterialization(key, partition="2026-03-10", metadata={"level": small.seq}))
+    look = told(streaming_sensor.streaming_sensor(), platform, instance, None)
+    assert not look.asset_events and look.cursor == str(small.seq)
 
 
 def test_topics_are_observed_when_their_figures_change() -> None:
@@ -111,7 +169,7 @@ def test_topics_are_observed_when_their_figures_change() -> None:
 
 
 def test_marts_are_asked_for_when_gold_is_ahead_and_tried_for_ever(instance: dg.DagsterInstance) -> None:
-    gold, published = {("gold_sensor_health", D): 7}, {("gold_sensor_health", D): 6}
+    gold, published = levels(7), levels(6)
     assert "everything" in reason(marts_sensor.decide(published, gold, instance, NOW))
     now = NOW
     keys: set[str | None] = set()
@@ -131,7 +189,7 @@ def test_marts_are_asked_for_when_gold_is_ahead_and_tried_for_ever(instance: dg.
 def test_marts_that_a_test_found_wrong_wait_for_gold_to_move(
     instance: dg.DagsterInstance, status: str, is_wrong_data: bool
 ) -> None:
-    gold, published = {("gold_sensor_health", D): 7}, {("gold_sensor_health", D): 6}
+    gold, published = levels(7), levels(6)
     request = marts_sensor.decide(gold, published, instance, NOW)
     assert isinstance(request, dg.RunRequest)
     record(instance, request, dg.DagsterRunStatus.STARTED)
@@ -145,7 +203,11 @@ def test_marts_that_a_test_found_wrong_wait_for_gold_to_move(
     assert isinstance(again, dg.SkipReason if is_wrong_data else dg.RunRequest)
     if is_wrong_data:
         assert "unique_devices" in reason(again)
-    assert isinstance(marts_sensor.decide({("gold_sensor_health", D): 8}, published, instance, later), dg.RunRequest)
+    assert isinstance(marts_sensor.decide(levels(8), published, instance, later), dg.RunRequest)
+
+
+def levels(level: int) -> marts_sensor.Levels:
+    return {("gold_sensor_health", D): level}
 
 
 def end_newest(instance: dg.DagsterInstance, moment: datetime) -> None:
@@ -196,7 +258,9 @@ def test_dagster_evaluates_the_marts_sensor(settings: Settings, small: SmallLake
     small.put("gold/duration_p95", D, [_p95()], level=5)
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance=instance, resources={"platform": Platform(settings)})
-        assert isinstance(sensor(context), dg.RunRequest)
+        request = sensor(context)
+    assert isinstance(request, dg.RunRequest)
+    assert {key.path[0] for key in request.asset_selection or ()} == {"staging", "marts"}
 
 
 def _p95() -> dict[str, object]:
