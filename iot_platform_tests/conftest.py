@@ -6,6 +6,7 @@ No test reads the developer's settings or touches the developer's state: every s
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +31,12 @@ class MakeSettings(Protocol):
     """Settings with their own empty ``IOT_HOME``; keywords choose the rest."""
 
     def __call__(self, **chosen: Any) -> Settings: ...
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C through: shells and test runners that start this in the background ignore it, and children inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)
