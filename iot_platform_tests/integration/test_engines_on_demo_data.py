@@ -74,7 +74,7 @@ def land(settings: Settings) -> None:
         lake.ensure(table)
     files: list[DataFile] = []
     told: list[str] = []
-    for results in Writer(lake.root, BatchRules(ParseRules()), stamp)([kafka_batch(records())]):
+    for results in Writer(lake.storage, BatchRules(ParseRules()), stamp)([kafka_batch(records())]):
         for row in results.to_pylist():
             if row["kind"] == FILE:
                 files.append(DataFile(**json.loads(row["detail"])))
