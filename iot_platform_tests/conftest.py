@@ -64,6 +64,18 @@ def _own_environment() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _no_dead_instance() -> None:
+    """Dagster keeps the state storage of the instance entered last; one that outlives its instance breaks what loads next.
+
+    Instances of several fixtures do not always end in the reverse order of their beginning, and that is what it counts on.
+    """
+    state = sys.modules.get("dagster._core.storage.defs_state.base")
+    storage = state._current_storage.get() if state else None
+    if state and storage is not None and storage._instance_weakref() is None:
+        state._current_storage.set(None)
+
+
 @pytest.fixture(scope="session")
 def session_home(tmp_path_factory: pytest.TempPathFactory, _own_environment: None) -> Path:
     """The ``IOT_HOME`` of the services that the whole test session shares."""
