@@ -39,6 +39,18 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Dagster keeps the state storage of the instance entered last; one that outlives its instance breaks what loads next.
+
+    Instances of several fixtures do not always end in the reverse order of their beginning, and that is what it counts on.
+    """
+    state = sys.modules.get("dagster._core.storage.defs_state.base")
+    storage = state._current_storage.get() if state else None
+    if state and storage is not None and storage._instance_weakref() is None:
+        state._current_storage.set(None)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure() -> None:
     """The closing line is the last that a test run prints: DuckDB's bindings complain of leaks while Python shuts down."""
@@ -62,18 +74,6 @@ def _own_environment() -> Iterator[None]:
                 patch.delenv(name)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # no test asks a cloud who it is
         yield
-
-
-@pytest.fixture(autouse=True)
-def _no_dead_instance() -> None:
-    """Dagster keeps the state storage of the instance entered last; one that outlives its instance breaks what loads next.
-
-    Instances of several fixtures do not always end in the reverse order of their beginning, and that is what it counts on.
-    """
-    state = sys.modules.get("dagster._core.storage.defs_state.base")
-    storage = state._current_storage.get() if state else None
-    if state and storage is not None and storage._instance_weakref() is None:
-        state._current_storage.set(None)
 
 
 @pytest.fixture(scope="session")
