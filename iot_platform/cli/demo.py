@@ -36,15 +36,15 @@ def demo(
 
     settings = load_settings()
     began = perf_counter()
-    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    yesterday = (today - timedelta(days=1)).date()
+    now = datetime.now(UTC)
+    yesterday = (now - timedelta(days=1)).date()
     results: list[RunResult] = []
     with ExitStack() as services:
         with step("Start Kafka on this machine") as line:
             line.say(services.enter_context(running_kafka(settings)).bootstrap)
         with step("Create the topics") as line:
             line.say(f"{len(create_topics(settings))} topics")
-        _simulate(settings, days, devices, seed, today)
+        _simulate(settings, days, devices, seed, now)
         waiting = sum(topic.lag for topic in lag(settings).values())
         if waiting:
             with step(f"Drain Kafka into Bronze by Spark ({waiting:,} messages)") as line:
@@ -71,13 +71,13 @@ NEXT = (
 )
 
 
-def _simulate(settings: Settings, days: int, devices: int, seed: int, today: datetime) -> None:
-    from iot_platform.simulator.options import FleetOptions, History, SimulationOptions
+def _simulate(settings: Settings, days: int, devices: int, seed: int, now: datetime) -> None:
+    from iot_platform.simulator.options import FleetOptions, demo_options
     from iot_platform.simulator.simulation import simulate
 
     with step(f"Simulate {days} days of {devices} devices a contract") as line:
-        options = SimulationOptions(History(days=days, until=today), FleetOptions(devices=devices, seed=seed), None)
-        result = simulate(settings, options, now=datetime.now(UTC), on_progress=lambda n, of: line.doing(f"{n:,} of {of:,}"))
+        options = demo_options(now, days, FleetOptions(devices=devices, seed=seed))
+        result = simulate(settings, options, now=now, on_progress=lambda n, of: line.doing(f"{n:,} of {of:,}"))
         line.say(f"{result.delivered:,} messages sent")
         if result.already_sent:
             line.say(f"{result.already_sent:,} were sent before")

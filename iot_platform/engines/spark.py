@@ -22,6 +22,7 @@ from iot_platform.engines.protocol import (
     duplicate_keys_sql,
     view_columns,
 )
+from iot_platform.engines.session import first_line
 from iot_platform.errors import InputError, LakeError
 from iot_platform.lake import Lake
 from iot_platform.lake.snapshot import level_id
@@ -95,7 +96,7 @@ class SparkDerived:
         except (PySparkException, Py4JJavaError) as error:
             _refuse_older(lake, table, day, level)
             raise LakeError(
-                f"{table}: Spark cannot write to {lake.path(table)} ({_first_line(error)})",
+                f"{table}: Spark cannot write to {lake.path(table)} ({first_line(error)})",
                 "Check that the disk is there, writable and not full; what was committed before stands.",
             ) from None
         return lake.snapshot(table).version
@@ -139,7 +140,7 @@ class SparkEngine:
             if not _is_input_failure(error):
                 raise
             raise LakeError(
-                f"{transform.table}: Spark cannot read an input: {_first_line(error)}",
+                f"{transform.table}: Spark cannot read an input: {first_line(error)}",
                 "Check the disk; restore a damaged file from a backup. What was committed before stands.",
             ) from None
         return SparkDerived(transform, session, frame, rows, time.perf_counter() - began)
@@ -246,7 +247,3 @@ def _refuse_older(lake: Lake, table: str, day: date | None, level: int) -> None:
 def _is_input_failure(error: Exception) -> bool:
     text = str(error)
     return any(sign in text for sign in ("FAILED_READ_FILE", "FileNotFound", "DELTA_", "not a Parquet file"))
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

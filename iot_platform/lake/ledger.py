@@ -6,7 +6,6 @@ record is in Bronze or in quarantine, exactly once. ``iot status``, the demo and
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -18,6 +17,7 @@ from iot_platform.contracts.duckdb import select_files
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.levels import Levels
 from iot_platform.lake.snapshot import Snapshot
+from iot_platform.lake.stream_log import user_metadata
 
 BRONZE, SILVER, REJECTED, QUARANTINE = (
     "bronze/readings", "silver/readings", "silver/rejected_readings", "bronze/quarantine",
@@ -173,15 +173,7 @@ def _offsets(lake: Lake, snapshot: Snapshot) -> dict[Place, tuple[int, int]]:
 
 def stream_commits(delta: DeltaTable) -> list[dict[str, Any]]:
     """The user metadata of all commits of the ingest stream that the log still has, newest first."""
-    found: list[dict[str, Any]] = []
-    for commit in delta.history():
-        try:
-            metadata = json.loads(commit.get("userMetadata") or "{}")
-        except ValueError:
-            continue
-        if isinstance(metadata, dict) and "offsets" in metadata:
-            found.append(metadata)
-    return found
+    return [metadata for metadata in map(user_metadata, delta.history()) if "offsets" in metadata]
 
 
 def _fetch(lake: Lake, snapshot: Snapshot, sql: str) -> list[tuple[Any, ...]]:

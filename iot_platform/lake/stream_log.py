@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from deltalake import DeltaTable
@@ -20,18 +21,21 @@ def last_stream_commit(delta: DeltaTable) -> dict[str, Any] | None:
     while True:
         commits = delta.history(limit)
         for commit in commits[seen:]:
-            text = commit.get("userMetadata")
-            if not text:
-                continue
-            try:
-                metadata = json.loads(text)
-            except ValueError:
-                continue
-            if isinstance(metadata, dict) and "ingest_seq" in metadata:
+            metadata = user_metadata(commit)
+            if "ingest_seq" in metadata:
                 return metadata
         if len(commits) < limit:
             return None
         seen, limit = len(commits), limit * 4
+
+
+def user_metadata(commit: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON object that a commit carries for its users; empty where it carries none, or something else."""
+    try:
+        metadata = json.loads(commit.get("userMetadata") or "{}")
+    except ValueError:
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def newest_times(delta: DeltaTable) -> dict[str, int]:

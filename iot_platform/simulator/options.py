@@ -135,9 +135,9 @@ class SimulationOptions:
     max_events: int | None = None
 
 
-def demo_options(now: datetime, days: int = DEMO_DAYS) -> SimulationOptions:
+def demo_options(now: datetime, days: int = DEMO_DAYS, fleet: FleetOptions | None = None) -> SimulationOptions:
     """The demo's history: ``days`` whole UTC dates up to last midnight, so that a second demo on that day adds nothing."""
-    return SimulationOptions(History(days, midnight(now)))
+    return SimulationOptions(History(days, midnight(now)), fleet or FleetOptions())
 
 
 def _as_floats(value: object) -> object:
