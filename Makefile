@@ -14,7 +14,7 @@ demo: setup  ## the whole way once: Kafka, Spark, Dagster, dbt, on three simulat
 	@.venv/bin/iot demo
 
 test: setup  ## every test, with coverage; PYTEST_ARGS="…" for pytest
-	@.venv/bin/python -m pytest -n 2 --dist loadfile --cov $(or $(PYTEST_ARGS),--cov-fail-under=90)
+	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov $(or $(PYTEST_ARGS),--cov-fail-under=90)
 
 dev: setup  ## Dagster's UI with the sensors on, a broker, a live simulator; DEV_ARGS="--rate 50 --port 3001"
 	@exec .venv/bin/python -m iot_platform.local.dev $(DEV_ARGS)
