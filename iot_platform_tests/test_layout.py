@@ -25,7 +25,7 @@ LEVELS: list[set[str]] = [
     {"lake"},
     {"engines", "marts", "simulator"},
     {"ingest"},
-    {"assets", "checks", "automation"},
+    {"assets", "checks", "automation", "reports", "alerts"},
     {"definitions", "status", "cli", "demo"},
 ]
 LEVEL = {part: number for number, parts in enumerate(LEVELS) for part in parts}

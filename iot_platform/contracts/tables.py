@@ -150,6 +150,10 @@ QUARANTINE_REASONS = (
     "not_finite", "bad_timestamp", "clock_out_of_range", "bad_device_id", "closed_date", "erased_device",
 )  # fmt: skip
 
+INCIDENT_KINDS = (
+    "run_failure", "failed_check", "quarantine_rate", "late_rate", "stale_asset", "stuck_ingest", "lag",
+)  # fmt: skip
+
 BRONZE_READINGS = TableContract(
     "bronze/readings",
     "one row per (topic, kafka_partition, kafka_offset, metric)",
@@ -370,11 +374,60 @@ FIRST_READINGS = TableContract(
     keys=("device_id", "event_time"), sort=("device_id", "arrival_rank"), partition=None,
 )  # fmt: skip
 
+CHECK_RESULTS = TableContract(
+    "ops/check_results",
+    "one row per evaluation of a check",
+    "The history of all checks, dbt tests among them: what each found on which date, its figure and the bounds of then.",
+    (
+        _text("evaluation_id", "the run, and the number of the evaluation in Dagster's event log"),
+        Column("event_id", Kind.BIGINT, "that number; it grows with time within one event log", minimum=0),
+        _time("evaluated_at", "when the check was evaluated"),
+        _text("run_id", "Dagster's run; null for an evaluation outside of runs", nullable=True),
+        _text("asset", "what was checked, e.g. `silver/readings`"),
+        _text("check_name", "the check, or the dbt test"),
+        Column("event_date", Kind.DATE, "UTC date that was checked; null: the whole table", nullable=True),
+        _flag("passed", "whether nothing was wrong"),
+        _text("severity", "how bad a failure is: only ERROR says that data is wrong", allowed=("WARN", "ERROR")),
+        _flag("is_blocking", "whether a failure stops what reads the table"),
+        _number("figure", "what was measured: a share, rows, times; null where a check has no figure", nullable=True),
+        _text("unit", "unit of figure and bounds: share, rows, times, devices, …", nullable=True),
+        _number("warn_at", "figure from which the check warns; null: never", "the figure's", nullable=True),
+        _number("fail_at", "figure from which the check fails; null: never", "the figure's", nullable=True),
+        _text("description", "what was wrong, in words", nullable=True),
+    ),
+    keys=("evaluation_id",), sort=("event_id",), partition=None,
+)  # fmt: skip
+
+INCIDENTS = TableContract(
+    "ops/incidents",
+    "one row per incident",
+    "What went wrong with the platform or its data, from when until when, and who was told. Kept by the alerts sensor.",
+    (
+        _text("incident_id", "kind, subject and the moment it opened, as a digest"),
+        _text("kind", "what sort of thing went wrong", allowed=INCIDENT_KINDS),
+        _text("subject", "what it is about: a table, a check, a topic, ..., with its date where it has one"),
+        Column("event_date", Kind.DATE, "UTC date that it is about; null: none", nullable=True),
+        _text("severity", "how bad", allowed=("WARN", "ERROR")),
+        _text("summary", "what is wrong, in one line"),
+        _text("todo", "what to do about it"),
+        _text("run_id", "Dagster's run that showed it", nullable=True),
+        _time("opened_at", "since when it is known"),
+        _time("cleared_at", "since when it is not seen any more", nullable=True),
+        _time("recovered_at", "when it was taken for over; null: open", nullable=True),
+        _text("ending", "how it ended", nullable=True, allowed=("recovered", "expired")),
+        _count("relapses", "how often it came back before it was taken for over"),
+        _time("notified_at", "first message about it that was delivered", nullable=True),
+        _time("recovery_notified_at", "first message about its end that was delivered", nullable=True),
+        _text("deliveries", "JSON by channel: when its messages were delivered, and the last error"),
+    ),
+    keys=("incident_id",), sort=("opened_at",), partition=None,
+)  # fmt: skip
+
 TABLES: dict[str, TableContract] = {
     table.name: table
     for table in (
         BRONZE_READINGS, BRONZE_QUARANTINE, SILVER_READINGS, SILVER_REJECTED, SENSOR_WINDOWS, DEVICE_TYPE_WINDOWS,
         LOCATION_HOURLY, DAILY_SUMMARY, SENSOR_HEALTH, DURATION_P95, ANOMALY_EVENTS, REGISTRY_DEVICES, REGISTRY_METRICS,
-        FIRST_READINGS,
+        FIRST_READINGS, CHECK_RESULTS, INCIDENTS,
     )
 }  # fmt: skip
