@@ -34,7 +34,8 @@ def _staged() -> list[str]:
     from iot_platform.marts.sources import SOURCES
     from iot_platform.marts.staging import EPHEMERAL
 
-    return [table for table in SOURCES if table not in EPHEMERAL]
+    # A build checks its own marts, so that the history of checks moves with each build: it comes along, and asks for none.
+    return [table for table in SOURCES if table not in EPHEMERAL and TABLES[table].layer != "ops"]
 
 
 def published_levels(published: Path) -> dict[Input, int]:

@@ -19,7 +19,7 @@ from iot_platform.lake.snapshot import Snapshot
 # What the dbt project reads. One model stages each; Bronze and rejected readings are no business of analysts.
 SOURCES = (
     "silver/readings", "gold/sensor_windows", "gold/device_type_windows", "gold/location_hourly", "gold/daily_summary",
-    "gold/sensor_health", "gold/duration_p95", "gold/anomaly_events", "registry/devices",
+    "gold/sensor_health", "gold/duration_p95", "gold/anomaly_events", "registry/devices", "ops/check_results",
 )  # fmt: skip
 LEVELS = pa.schema([("input", pa.string()), ("event_date", pa.date32()), ("level", pa.int64())])
 

@@ -129,6 +129,8 @@ def test_the_same_sql_gives_the_same_tables_on_both_engines(make_settings: MakeS
     assert told(one) == told(other)
     assert {result.engine for result in other} == {"spark"} and not any(result.skipped for result in (*one, *other))
     for table, contract in TABLES.items():
+        if contract.layer == "ops":  # made by no engine
+            continue
         rows, twins = by_key(embedded, table), by_key(cluster, table)
         assert rows, f"{table} was compared empty"
         assert rows.keys() == twins.keys(), table
