@@ -25,7 +25,7 @@ def close(lake: Lake, day: date) -> bool:
 
     Raises ``LakeError`` when it cannot be written; the next look does it.
     """
-    snapshot = lake.snapshot(CLOCKED)
+    snapshot = lake.writable(CLOCKED)
     end = day_start_us(day) + DAY_US
     if (snapshot.transaction(CLOSED) or 0) >= end:
         return False

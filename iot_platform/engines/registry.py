@@ -61,7 +61,7 @@ def sync_registry(lake: Lake, engine: Engine, *, now: datetime) -> RegistryResul
     devices_count, devices_changed = _sync_devices(lake, engine, devices, now)
     seen = lake.snapshot("registry/first_readings").recorded_level(None)
     for made_from, version in ((FIRST_READINGS, seen), (DECLARATIONS, mark)):
-        snapshot = lake.snapshot("registry/devices")
+        snapshot = lake.writable("registry/devices")
         if version and snapshot.transaction(made_from) != version:
             lake.commit_transaction(snapshot, made_from, version)
     versions = {name: lake.snapshot(name).version for name in ("registry/devices", "registry/metrics")}

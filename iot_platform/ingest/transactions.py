@@ -29,7 +29,7 @@ def commit_once(
     app's generation was fenced: somebody else ingests now.
     """
     for _ in range(ATTEMPTS):
-        snapshot = lake.snapshot(table)
+        snapshot = lake.writable(table)
         last = snapshot.delta.transaction_version(app)
         if last is not None and last >= version:
             if last == FENCED != version:

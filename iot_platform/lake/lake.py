@@ -17,6 +17,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from iot_platform.contracts.arrow import arrow_schema
 from iot_platform.contracts.tables import TABLES, Kind, TableContract
 from iot_platform.errors import InputError, LakeError
+from iot_platform.lake.newest import Newest
 from iot_platform.lake.snapshot import Snapshot, forced_id, level_id
 from iot_platform.lake.storage import Storage, is_failed_read
 from iot_platform.settings import Settings
@@ -56,6 +57,8 @@ class Lake:
         self.root = settings.lake_root
         self.storage = Storage.of(settings)
         self.storage_options = self.storage.delta_options
+        self._newest: Newest[Snapshot] = Newest()  # what readers share
+        self._written: Newest[DeltaTable] = Newest()  # where a writer goes on; nobody else sees these
 
     def path(self, table: str) -> str:
         return f"{self.root}/{self.contract(table).name}"
@@ -103,15 +106,30 @@ class Lake:
 
         Raises ``LakeError`` for a log that cannot be read.
         """
-        if version is None:
-            self.ensure(table)
+        if version is not None:
+            return Snapshot(self.contract(table), self._open(table, version))
+        root = self.path(table)
+        if found := self._newest.get(root):
+            return found
+        snapshot = self.writable(table)
+        self._newest.keep(root, snapshot.version, snapshot)
+        return snapshot
+
+    def writable(self, table: str) -> Snapshot:
+        """The newest version, opened for this caller alone: a commit through its handle moves that on to the version made.
+
+        Raises ``LakeError`` for a log that cannot be read.
+        """
+        self.ensure(table)
+        return Snapshot(self.contract(table), self._open(table))
+
+    def _open(self, table: str, version: int | None = None) -> DeltaTable:
         try:
-            delta = DeltaTable(self.path(table), version=version, storage_options=self.storage_options)
+            return DeltaTable(self.path(table), version=version, storage_options=self.storage_options)
         except TableNotFoundError:
             raise LakeError(f"{table}: no table at {self.path(table)}", "Run `iot ingest` or `make demo`.") from None
         except (DeltaError, OSError, ValueError) as error:
             raise self.corrupt(table, error) from None
-        return Snapshot(self.contract(table), delta)
 
     def replace(
         self,
@@ -129,16 +147,20 @@ class Lake:
         date, is refused with ``LakeError``; other dates are untouched and may be written at the same time.
         """
         contract = self.contract(table)
-        snapshot = self.snapshot(table)
-        if snapshot.recorded_level(day) >= level:
+        root = self.path(table)
+        self.ensure(table)
+        # The level is looked up at the very version that the commit is made on: whoever is faster is seen or conflicts.
+        delta = self._written.take(root) or self._open(table)
+        recorded = Snapshot(contract, delta).recorded_level(day)
+        if recorded >= level:
             raise LakeError(
-                f"{table} {day or ''}: made meanwhile from newer inputs (level {snapshot.recorded_level(day)} >= {level})",
+                f"{table} {day or ''}: made meanwhile from newer inputs (level {recorded} >= {level})",
                 "Nothing was written and nothing is lost; the newer result stands.",
             )
         user = {"table": table, "date": day.isoformat() if day else None, "level": level, "inputs": dict(inputs)}
         try:
             write_deltalake(
-                snapshot.delta,
+                delta,
                 rows,
                 mode="overwrite",
                 predicate=f"{contract.partition} = '{day.isoformat()}'" if day else None,
@@ -154,15 +176,16 @@ class Lake:
             ) from None
         except (DeltaError, OSError) as error:
             raise self.unwritable(table, error) from None
-        return snapshot.delta.version()
+        self._written.keep(root, delta.version(), delta)
+        return delta.version()
 
     def force(self, table: str, day: date | None) -> None:
         """Ask for a date to be made again although no input moved: one small commit that raises what it needs."""
-        snapshot = self.snapshot(table)
+        snapshot = self.writable(table)
         self.commit_transaction(snapshot, forced_id(day), snapshot.forced(day) + 1)
 
     def commit_transaction(self, snapshot: Snapshot, app_id: str, version: int, note: str = "") -> None:
-        """Commit an application transaction without data."""
+        """Commit an application transaction without data, through a snapshot that ``writable`` gave."""
         try:
             snapshot.delta.create_write_transaction(
                 [],

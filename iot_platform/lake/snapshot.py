@@ -115,9 +115,11 @@ class Snapshot:
 
     def transaction(self, app_id: str) -> int | None:
         """The version that an application recorded in this table, or None."""
-        self.asked.append(app_id)
         # One date is asked of the library; a sweep over many reads them all at once.
-        known = self._transactions if len(self.asked) > FEW else None
+        is_sweep = len(self.asked) >= FEW
+        if not is_sweep:
+            self.asked.append(app_id)
+        known = self._transactions if is_sweep else None
         return self.delta.transaction_version(app_id) if known is None else known.get(app_id)
 
     def recorded_level(self, day: date | None) -> int:
