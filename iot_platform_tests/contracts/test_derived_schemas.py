@@ -10,12 +10,14 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pandera.errors import SchemaErrors
 
 from iot_platform.contracts.arrow import ARROW_TYPES, arrow_schema
 from iot_platform.contracts.json_schema import json_schema
-from iot_platform.contracts.pandera import POLARS_TYPES, polars_schema
+from iot_platform.contracts.pandera import POLARS_TYPES, polars_schema, violations
 from iot_platform.contracts.parse import Refusal, parse_record, validate_message
 from iot_platform.contracts.publish import FOLDER, publish, published_schemas
 from iot_platform.contracts.spark import SPARK_TYPES, spark_schema
@@ -127,6 +129,25 @@ def test_pandera_finds_what_breaks_a_declaration(wrong: dict[str, list[Any]]) ->
     schema.validate(pl.DataFrame(right), lazy=True)
     with pytest.raises(SchemaErrors):
         schema.validate(pl.DataFrame(right | wrong), lazy=True)
+
+
+@given(
+    names=st.lists(st.sampled_from(["a", "b", None]), min_size=1, max_size=4),
+    share=st.one_of(st.none(), st.floats(-1, 2), st.sampled_from([float("nan"), float("inf"), 0.0, 1.0])),
+    colour=st.sampled_from(["red", "green", "blue", "", None]),
+)
+def test_all_rules_at_once_say_the_same_as_one_after_the_other(
+    names: list[str | None], share: float | None, colour: str | None
+) -> None:
+    rows = pa.table(
+        {"name": names, "share": [share] * len(names), "colour": [colour] * len(names)}, schema=arrow_schema(CHECKED)
+    )
+    try:
+        polars_schema(CHECKED, unique=False).validate(pl.DataFrame(pl.from_arrow(rows)), lazy=True)
+        is_broken = False
+    except SchemaErrors:
+        is_broken = True
+    assert (violations(CHECKED, rows.to_reader()) is not None) == is_broken
 
 
 def test_a_new_metric_is_one_declaration(monkeypatch: pytest.MonkeyPatch) -> None:
