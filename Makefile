@@ -1,6 +1,6 @@
 # The front door. `make demo` and `make test` need only Python 3.11+ and make; the rest of the logic is in deploy/.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test dev check clean lock
+.PHONY: help setup demo test dev docs check clean lock
 PYTEST_ARGS ?=
 DEV_ARGS ?=
 
@@ -18,6 +18,9 @@ test: setup  ## every test, with coverage; PYTEST_ARGS="…" for pytest
 
 dev: setup  ## Dagster's UI with the sensors on, a broker, a live simulator; DEV_ARGS="--rate 50 --port 3001"
 	@exec .venv/bin/python -m iot_platform.local.dev $(DEV_ARGS)
+
+docs: setup  ## the documentation as plain files in dist/docs: tables, lineage, contracts, checks, guides, dbt docs
+	@.venv/bin/python -m iot_platform.docs_site
 
 check: setup  ## ruff and basedpyright
 	@.venv/bin/ruff check

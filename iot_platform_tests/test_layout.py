@@ -26,7 +26,7 @@ LEVELS: list[set[str]] = [
     {"engines", "marts", "simulator"},
     {"ingest"},
     {"assets", "checks", "automation", "reports", "alerts"},
-    {"definitions", "status", "cli", "demo"},
+    {"definitions", "docs_site", "status", "cli", "demo"},
 ]
 LEVEL = {part: number for number, parts in enumerate(LEVELS) for part in parts}
 

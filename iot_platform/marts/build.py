@@ -71,8 +71,7 @@ def build(
         arguments += ["--vars", json.dumps(variables)]
     elif full_refresh:
         arguments.append("--full-refresh")
-    if not unit_tests:
-        arguments += ["--exclude-resource-type", "unit_test"]
+    arguments += ["--exclude-resource-type", "exposure", *([] if unit_tests else ["unit_test"])]
     # Held all the way: run_results.json and the partial parse in the target folder are this build's.
     with locked(settings.marts.with_name("build.lock"), wait_seconds):
         target = target_folder(settings)
@@ -86,7 +85,7 @@ def build(
         raise failure(failed[0], settings)
     if finished.returncode:
         log = log_folder(settings) / "dbt.log"
-        raise PlatformError(f"dbt build failed: {_last_error(finished.stdout)}", f"Its log is {log}")
+        raise PlatformError(f"dbt build failed: {last_error(finished.stdout)}", f"Its log is {log}")
     statuses = {result["unique_id"]: result["status"] for result in results}
     return BuildResult(statuses, perf_counter() - began, settings.marts, is_published)
 
@@ -105,7 +104,7 @@ def manifest(settings: Settings, project: Path = DBT_PROJECT) -> Path:
         finished = run_dbt(settings, ["parse", "--no-partial-parse"], project)
         if finished.returncode:
             raise PlatformError(
-                f"the dbt project cannot be read: {_last_error(finished.stdout)}", f"Correct it in {project}"
+                f"the dbt project cannot be read: {last_error(finished.stdout)}", f"Correct it in {project}"
             )
         for older in path.parent.glob("manifest-*.json"):
             older.unlink()
@@ -166,7 +165,7 @@ def _results(target: Path) -> list[dict[str, Any]]:
         return []
 
 
-def _last_error(output: str) -> str:
+def last_error(output: str) -> str:
     """The last error event's message, on one line."""
     message = "it ended without a message"
     for line in output.splitlines():
