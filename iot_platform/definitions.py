@@ -20,6 +20,8 @@ from iot_platform.assets.marts import marts_assets
 from iot_platform.assets.platform import Platform
 from iot_platform.assets.registry import registry_assets
 from iot_platform.assets.topics import topic_assets
+from iot_platform.automation.date_freshness import date_freshness_checks, date_freshness_sensor
+from iot_platform.automation.freshness import with_freshness
 from iot_platform.automation.level_sensor import level_sensor
 from iot_platform.automation.marts_sensor import marts_sensor
 from iot_platform.automation.observation import observation_sensor
@@ -65,14 +67,24 @@ def _definitions(settings: Settings, overrides: Mapping[str, Any], manifest: Pat
     marts = marts_assets(settings, manifest)
     return dg.Definitions(
         assets=[
-            *topic_assets(settings),
-            bronze_assets(settings, partitions),
-            registry_assets(settings),
-            *(derived_asset(transform, settings, partitions) for transform in daily_transforms()),
-            marts,
+            *with_freshness(topic_assets(settings)),
+            *with_freshness(
+                [
+                    bronze_assets(settings, partitions),
+                    registry_assets(settings),
+                    *(derived_asset(transform, settings, partitions) for transform in daily_transforms()),
+                    marts,
+                ]
+            ),
         ],
-        asset_checks=asset_checks(partitions),
-        sensors=[streaming_sensor(), level_sensor(partitions), marts_sensor(marts), observation_sensor()],
+        asset_checks=[*asset_checks(partitions), date_freshness_checks()],
+        sensors=[
+            streaming_sensor(),
+            level_sensor(partitions),
+            marts_sensor(marts),
+            observation_sensor(),
+            date_freshness_sensor(),
+        ],
         schedules=[close_day(partitions)],
         resources={"platform": Platform(settings), **overrides},
         # The engines use all cores for one table: a process a step would only add its start to each.

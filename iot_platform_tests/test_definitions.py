@@ -14,6 +14,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.freshness import CronFreshnessPolicy, TimeWindowFreshnessPolicy
 
 from iot_platform.assets.metadata import asset_key
 from iot_platform.contracts.tables import TABLES
@@ -39,6 +40,7 @@ def described(definitions: dg.Definitions) -> dict[str, Any]:
             "partitions": type(node.partitions_def).__name__ if node.partitions_def else None,
             "backfill": node.backfill_policy.policy_type.name if node.backfill_policy else None,
             "pools": sorted(node.pools or ()),
+            "freshness": fresh_within(node.freshness_policy),
             "checks": sorted(
                 f"{check.name}{' (blocking)' if graph.get(check).blocking else ''}"
                 f"{' by date' if graph.get(check).partitions_def else ''}"
@@ -51,6 +53,15 @@ def described(definitions: dg.Definitions) -> dict[str, Any]:
         "schedules": {schedule.name: schedule.cron_schedule for schedule in repository.schedule_defs},
         "resources": sorted(definitions.resources or {}),
     }
+
+
+def fresh_within(policy: dg.FreshnessPolicy | None) -> str | None:
+    """The policy in words."""
+    if isinstance(policy, CronFreshnessPolicy):
+        return f"by {policy.deadline_cron} {policy.timezone}, from {policy.lower_bound_delta} before"
+    if isinstance(policy, TimeWindowFreshnessPolicy):
+        return f"within {policy.fail_window.to_timedelta()}"
+    return None
 
 
 @pytest.fixture

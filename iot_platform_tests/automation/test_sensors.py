@@ -157,15 +157,56 @@ def test_what_a_drain_reported_moves_the_cursor_and_is_not_told_twice(
     assert not look.asset_events and look.cursor == str(small.seq)
 
 
+FIGURES = {"end_offset": 9, "committed_offset": 4, "lag": 5}
+
+
+def seen(
+    events: list[dg.AssetObservation | dg.AssetMaterialization], kind: type
+) -> dict[str, dict[str, object]]:
+    """What was told of each topic by events of this kind."""
+    return {
+        event.asset_key.path[-1]: {name: value.value for name, value in event.metadata.items()}
+        for event in events
+        if isinstance(event, kind)
+    }
+
+
 def test_topics_are_observed_when_their_figures_change() -> None:
-    figures = {name: {"end_offset": 9, "committed_offset": 4, "lag": 5} for name in ("t", "u")}
-    first, cursor = observations(figures, None)
-    assert {event.asset_key.path[-1] for event in first} == {"t", "u"}
-    assert first[0].metadata["lag"].value == 5
-    again, cursor = observations(figures, cursor)
+    first, cursor = observations(dict.fromkeys("tu", FIGURES), None, NOW)
+    assert seen(first, dg.AssetObservation) == dict.fromkeys("tu", FIGURES | {"lag_seconds": 0})
+    again, cursor = observations(dict.fromkeys("tu", FIGURES), cursor, NOW)
     assert again == []
-    changed, _ = observations(figures | {"u": {"end_offset": 3, "committed_offset": 1, "lag": 2}}, cursor)
-    assert [event.asset_key.path for event in changed] == [["kafka", "u"]]
+    changed, _ = observations({"t": FIGURES, "u": FIGURES | {"committed_offset": 5, "lag": 4}}, cursor, NOW)
+    assert set(seen(changed, dg.AssetObservation)) == {"u"} and not seen(changed, dg.AssetMaterialization)
+
+
+def test_messages_that_came_are_a_materialization_of_their_topic_and_always_of_the_same_version() -> None:
+    first, cursor = observations({"t": FIGURES, "empty": dict.fromkeys(FIGURES, 0)}, None, NOW)
+    assert set(seen(first, dg.AssetMaterialization)) == {"t"}
+    (event,) = [event for event in first if isinstance(event, dg.AssetMaterialization)]
+    assert event.tags == {"dagster/data_version": "stream"}
+    taken, cursor = observations({"t": FIGURES | {"committed_offset": 9, "lag": 0}}, cursor, NOW)
+    assert not seen(taken, dg.AssetMaterialization)
+    more, _ = observations({"t": {"end_offset": 10, "committed_offset": 9, "lag": 1}}, cursor, NOW)
+    assert seen(more, dg.AssetMaterialization)["t"]["end_offset"] == 10
+
+
+def test_lag_is_told_in_seconds_too_and_that_of_the_oldest_message_that_waits() -> None:
+    cursor: str | None = None
+
+    def lag_seconds(second: int, end: int, committed: int) -> object:
+        nonlocal cursor
+        figures = {"end_offset": end, "committed_offset": committed, "lag": end - committed}
+        events, cursor = observations({"t": figures}, cursor, NOW + timedelta(seconds=second))
+        return seen(events, dg.AssetObservation)["t"]["lag_seconds"]
+
+    assert lag_seconds(0, end=10, committed=0) == 0
+    assert lag_seconds(30, end=20, committed=0) == 30
+    assert lag_seconds(60, end=30, committed=10) == 30  # what came after the first look has waited since the second
+    assert lag_seconds(90, end=30, committed=20) == 30
+    assert lag_seconds(120, end=30, committed=30) == 0
+    waited = [lag_seconds(200 + n, end=40 + n, committed=30) for n in range(1000)]
+    assert waited[-1] == 999 and len(cursor or "") < 10_000
 
 
 def test_marts_are_asked_for_when_gold_is_ahead_and_tried_for_ever(instance: dg.DagsterInstance) -> None:
