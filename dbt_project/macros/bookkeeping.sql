@@ -3,6 +3,7 @@
     `_input_levels`  (model, input, event_date, level): what each date of a model was made from
     `_whole_levels`  (model, input, level): what a model was made from that reads a table without dates
     `_definitions`   (model, fingerprint): the code that a model was made by
+    `_made`          (model, event_date, invocation_id): the dates that a model's last build made
     `_results`       (node, status, message): how each model and test ended last
 #}
 
@@ -14,6 +15,8 @@
   create table if not exists {{ bookkeeping('_whole_levels') }}
     (model varchar not null, input varchar not null, level hugeint not null);
   create table if not exists {{ bookkeeping('_definitions') }} (model varchar not null, fingerprint varchar not null);
+  create table if not exists {{ bookkeeping('_made') }}
+    (model varchar not null, event_date date not null, invocation_id varchar not null);
   create table if not exists {{ bookkeeping('_results') }}
     (node varchar not null, status varchar not null, message varchar, ended_at timestamptz not null);
 {% endmacro %}
@@ -51,6 +54,11 @@
     where model = '{{ model.name }}' and {{ is_one_of('event_date', days) }};
     insert into {{ bookkeeping('_input_levels') }}
     select '{{ model.name }}', * from ({{ needed_levels() }}) where {{ is_one_of('event_date', days) }};
+    delete from {{ bookkeeping('_made') }} where model = '{{ model.name }}' and invocation_id <> '{{ invocation_id }}';
+    insert into {{ bookkeeping('_made') }}
+    select '{{ model.name }}', day, '{{ invocation_id }}'
+    from unnest([{% for day in days %}date '{{ day }}'{{ ', ' if not loop.last }}{% endfor %}]::date[]) as made (day)
+    where day not in (select event_date from {{ bookkeeping('_made') }} where model = '{{ model.name }}');
     delete from {{ bookkeeping('_definitions') }} where model = '{{ model.name }}';
     insert into {{ bookkeeping('_definitions') }} values
       ('{{ model.name }}', '{{ definition(graph.nodes[model.unique_id]) }}')

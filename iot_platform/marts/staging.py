@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from iot_platform.settings import PROJECT_ROOT
 DBT_PROJECT = PROJECT_ROOT / "dbt_project"
 STAGING = Path("models") / "staging"
 NOTE = "Written by `python -m iot_platform.marts.staging` from iot_platform/contracts/tables.py; change it there."
+LOADED_AT = ("processed_at", "evaluated_at")  # the column that says when a row was written
+# Every date is closed after midnight, so that each table is written at least once a day.
+FRESHNESS = {"warn_after": {"count": 2, "period": "day"}, "error_after": {"count": 7, "period": "day"}}
 EPHEMERAL = {"silver/readings"}  # staged by hand: far too large to copy whole into the file that readers open
 
 
@@ -46,8 +50,9 @@ def sources_yml() -> str:
         layer, table = name.split("/")
         contract = TABLES[name]
         config: dict[str, Any] = {"meta": {"dagster": {"asset_key": [layer, table]}}}
-        if "processed_at" in contract.column_names:
-            config |= {"loaded_at_field": "processed_at", "freshness": {"warn_after": {"count": 2, "period": "day"}}}
+        if loaded := next((name for name in LOADED_AT if name in contract.column_names), None):
+            # A copy: the same object twice would be an alias in YAML.
+            config |= {"loaded_at_field": loaded, "freshness": copy.deepcopy(FRESHNESS)}
         layers.setdefault(layer, []).append(
             {
                 "name": table,

@@ -12,7 +12,7 @@ from iot_platform.contracts.duckdb import DUCKDB_TYPES
 from iot_platform.contracts.tables import TABLES
 from iot_platform.marts.build import manifest
 from iot_platform.marts.sources import SOURCES
-from iot_platform.marts.staging import DBT_PROJECT, STAGING, rendered, write
+from iot_platform.marts.staging import DBT_PROJECT, STAGING, model_name, rendered, write
 from iot_platform.settings import Settings
 
 
@@ -66,7 +66,7 @@ def test_every_model_opens_with_its_grain_and_every_column_is_typed_and_describe
         assert model["contract"]["enforced"] or model["config"]["materialized"] == "ephemeral"
 
 
-def test_every_stored_model_has_a_unique_key_and_every_mart_a_unit_test(parsed: dict[str, Any]) -> None:
+def test_every_stored_model_has_a_unique_key_and_every_model_with_logic_a_unit_test(parsed: dict[str, Any]) -> None:
     tested = {
         node["attached_node"]
         for node in parsed["nodes"].values()
@@ -74,9 +74,33 @@ def test_every_stored_model_has_a_unique_key_and_every_mart_a_unit_test(parsed: 
     }
     stored = {model["unique_id"] for model in models(parsed) if model["config"]["materialized"] != "ephemeral"}
     assert stored <= tested
+    written = {model_name(table) for table in SOURCES}  # staging that takes its source as it is
+    logic = {model["name"] for model in models(parsed)} - written
+    assert {test["model"] for test in parsed["unit_tests"].values()} == logic
     marts = {model["name"] for model in models(parsed) if model["fqn"][1] == "marts"}
-    assert marts == {"devices", "device_health_daily", "environment_windows", "duration_p95_weekly"}
-    assert {test["model"] for test in parsed["unit_tests"].values()} == marts
+    assert marts == {
+        "devices", "device_health_daily", "environment_windows", "anomalies", "duration_p95_weekly", "site_daily",
+        "check_trend",
+    }  # fmt: skip
+
+
+def test_every_device_of_a_mart_is_one_of_the_devices(parsed: dict[str, Any]) -> None:
+    related = {
+        node["attached_node"].split(".")[-1]
+        for node in parsed["nodes"].values()
+        if node["resource_type"] == "test" and node["test_metadata"]["name"] == "relationships"
+    }
+    marts = {model["name"] for model in models(parsed) if model["fqn"][1] == "marts" and "device_id" in model["columns"]}
+    assert marts - related == {"devices"}
+
+
+def test_every_source_that_says_when_it_was_written_has_freshness_and_every_mart_a_reader(parsed: dict[str, Any]) -> None:
+    timed = {f"{one['source_name']}/{one['name']}": one for one in parsed["sources"].values() if one["loaded_at_field"]}
+    assert all(source["freshness"]["error_after"]["count"] for source in timed.values())
+    assert set(SOURCES) - timed.keys() == {"registry/devices"}  # changes when devices do, and that may be never
+    read = {node.split(".")[-1] for exposure in parsed["exposures"].values() for node in exposure["depends_on"]["nodes"]}
+    assert {model["name"] for model in models(parsed) if model["fqn"][1] == "marts"} <= read
+    assert all(exposure["owner"]["name"] and "://" not in exposure["url"] for exposure in parsed["exposures"].values())
 
 
 @pytest.mark.usefixtures("parsed")

@@ -12,8 +12,8 @@ days as (
         max(event_date) filter (where readings > 0) as last_event_date,
         sum(readings)::bigint as readings,
         sum(anomalies)::bigint as anomalies,
-        sum(duplicates + null_values + not_finite + out_of_range)::bigint as rejected
-    from {{ ref('stg_gold__daily_summary') }}
+        sum(rejected)::bigint as rejected
+    from {{ ref('int_device_days') }}
     group by device_id
 ),
 
@@ -29,8 +29,10 @@ health as (
 ),
 
 -- One Gold table of a date may be ahead of another: who stands in a mart stands here too.
-windows as (
-    select distinct device_id from {{ ref('environment_windows') }}
+elsewhere as (
+    select device_id from {{ ref('environment_windows') }}
+    union
+    select device_id from {{ ref('anomalies') }}
 )
 
 select
@@ -57,4 +59,4 @@ select
 from registry
 full join days using (device_id)
 full join health using (device_id)
-full join windows using (device_id)
+full join elsewhere using (device_id)

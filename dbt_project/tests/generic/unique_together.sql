@@ -1,7 +1,6 @@
 {# No two rows have the same values in these columns: the key of a table whose key is several columns. #}
 {% test unique_together(model, columns) %}
-select {{ columns | join(', ') }}, count(*) as rows
+select *
 from {{ model }}
-group by {{ columns | join(', ') }}
-having count(*) > 1
+qualify count(*) over (partition by {{ columns | join(', ') }}) > 1
 {% endtest %}
