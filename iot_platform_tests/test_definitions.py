@@ -129,7 +129,8 @@ def test_loading_needs_no_broker_no_java_and_none_of_the_heavy_libraries(setting
         "import sys; from pathlib import Path; from iot_platform.settings import load_settings;"
         "from iot_platform.definitions import build_defs;"
         f"build_defs(load_settings(), manifest=Path({str(dbt_manifest)!r})).get_repository_def();"
-        "print([name for name in ('pyspark', 'confluent_kafka', 'polars', 'pandas', 'pandera') if name in sys.modules])"
+        "heavy = ('pyspark', 'confluent_kafka', 'polars', 'pandas', 'pandera', 'dbt.version', 'boto3');"
+        "print([name for name in heavy if name in sys.modules])"
     )
     environment = settings.environment() | {"PATH": "", "JAVA_HOME": "", "IOT_KAFKA_BOOTSTRAP": "127.0.0.1:1"}
     found = subprocess.run(

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, dbt_assets
 
+from iot_platform.assets.dagster_dbt_light import DagsterDbtTranslator, dbt_assets
 from iot_platform.assets.metadata import OWNERS
 from iot_platform.assets.platform import Platform
 from iot_platform.errors import PlatformError
