@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,26 +63,29 @@ class Asset:
         return f"tables/{self.name}.html"
 
 
-def assets(definitions: dg.Definitions, lineage: Callable[[str], Lineage] | None = None) -> dict[str, Asset]:
+def assets(definitions: dg.Definitions) -> dict[str, Asset]:
     """Every asset of the definitions by its name, groups in the order of the data's way, names in order."""
-    lineage = lineage or lineage_of
     graph = definitions.resolve_asset_graph()
-    found = [_asset(graph, key, lineage) for key in graph.get_all_asset_keys()]
+    keys = graph.get_all_asset_keys()
+    names = {"/".join(key.path) for key in keys}
+    found = [_asset(graph, key, lineage_of("/".join(key.path), names)) for key in keys]
     return {one.name: one for one in sorted(found, key=lambda one: (_rank(one.group), one.group, one.name))}
 
 
-def lineage_of(table: str) -> Lineage:
-    """Where the columns of a derived table come from, read off its SQL text; empty for what is not made by one."""
-    from iot_platform.transforms.lineage import column_lineage
+def lineage_of(table: str, shown: Collection[str]) -> Lineage:
+    """Where the columns of a derived table come from, read off its SQL text, through tables that are not ``shown``; empty
+    for what is not made by such a text."""
+    from iot_platform.transforms.lineage import lineage_through
 
-    return column_lineage(table) if table in TRANSFORMS else {}
+    hidden = [name for name in TRANSFORMS if name not in shown]
+    return lineage_through(table, hidden) if table in TRANSFORMS else {}
 
 
 def _rank(group: str) -> int:
     return GROUPS.index(group) if group in GROUPS else len(GROUPS)
 
 
-def _asset(graph: Any, key: dg.AssetKey, lineage: Callable[[str], Lineage]) -> Asset:
+def _asset(graph: Any, key: dg.AssetKey, lineage: Lineage) -> Asset:
     node = graph.get(key)
     name = "/".join(key.path)
     checks = [_check(graph, check) for check in graph.get_check_keys_for_assets({key})]
@@ -101,7 +104,7 @@ def _asset(graph: Any, key: dg.AssetKey, lineage: Callable[[str], Lineage]) -> A
         read_by=tuple(sorted("/".join(child.path) for child in node.child_keys if child != key)),
         columns=_columns(name, node.metadata.get("dagster/column_schema")),
         checks=tuple(sorted(checks, key=lambda check: check.name)),
-        lineage=lineage(name),
+        lineage=lineage,
     )
 
 

@@ -39,7 +39,7 @@ h1 { font-size: 1.7rem; margin: 1rem 0 0.4rem; } h2 { font-size: 1.25rem; margin
 h3 { font-size: 1.05rem; margin: 1.4rem 0 0.4rem; }
 .quiet, figcaption { color: var(--quiet); } .tag { background: var(--mark); border-radius: 0.3rem; padding: 0.05rem 0.4rem;
   font-size: 0.85rem; white-space: nowrap; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; } .bleed { width: calc(100vw - 4rem); margin-left: calc(50% - 50vw + 2rem); }
 table { border-collapse: collapse; margin: 0.6rem 0; font-size: 0.94rem; }
 th, td { border-bottom: 1px solid var(--line); padding: 0.3rem 0.9rem 0.3rem 0; text-align: left; vertical-align: top; }
 th { color: var(--quiet); font-weight: 600; }

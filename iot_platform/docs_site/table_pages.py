@@ -104,7 +104,7 @@ def lineage_page(assets: Assets) -> Page:
     parts = [
         "<h1>Lineage</h1>",
         "<p>Each box leads to its table. Column lineage is read off the SQL text of each table.</p>",
-        table_graph(reads, lambda name: relative(assets[name].path, page)),
+        f'<div class="bleed">{table_graph(reads, lambda name: relative(assets[name].path, page))}</div>',
     ]
     for one in assets.values():
         if not one.lineage:

@@ -1,0 +1,125 @@
+"""The platform as it runs: a broker, Dagster's web server and daemon, and nobody who helps.
+
+The tests send messages and look through GraphQL, as the UI does, until what must follow has followed. Each has dates of its
+own, far enough from the others' that no look-back joins them; all share one deployment, and its first drain.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from iot_platform.lake.levels import daily_transforms
+from iot_platform.local.dagster_ui import running_dagster
+from iot_platform.settings import Settings
+from iot_platform.topics import create_topics, load_topics
+from iot_platform_tests.integration.deployment import Deployment, until
+from iot_platform_tests.integration.stream import Stream
+
+if TYPE_CHECKING:
+    from iot_platform_tests.conftest import Broker
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1_200)]
+DAY = timedelta(days=1)
+TODAY = datetime.now(UTC).date()
+RECORDED = [("bronze/readings", "contract"), ("silver/readings", "conservation"), ("gold/sensor_health", "contract")]
+DAILY = [transform.table for transform in daily_transforms()]
+READINGS_A_DAY = 40
+ARRIVAL = [TODAY - 60 * DAY, TODAY - 59 * DAY]
+LATE = [TODAY - (40 - n) * DAY for n in range(3)]
+BACKFILL = [TODAY - (25 - n) * DAY for n in range(10)]
+
+
+def readings(day: date, count: int = READINGS_A_DAY, minute: int = 0) -> list[bytes]:
+    """Readings of one device on that date, 20 minutes apart."""
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(minutes=minute)
+    return [
+        b'{"sensor_id": "hall-1", "sensor_type": "temperature", "value": %d, "timestamp": "%s"}'
+        % (20 + n % 3, (start + n * timedelta(minutes=20)).isoformat().encode())
+        for n in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def deployment(kafka: Broker, dbt_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Web server, daemon and code on a home and topics of their own; all test data waits in Kafka when they start."""
+    home = tmp_path_factory.mktemp("end-to-end")
+    shipped = load_topics(Settings(home=home, _env_file=None))  # pyright: ignore[reportCallIssue]
+    topics = home / "topics.yaml"
+    named = {
+        one.contract: {"name": f"{one.name}.end-to-end", "partitions": 1, "retention_days": 7} for one in shipped.values()
+    }
+    topics.write_text(yaml.safe_dump({"topics": named}))
+    chosen = {"home": home, "kafka_bootstrap": kafka.bootstrap, "topics_file": topics, "_env_file": None}
+    settings = Settings(**chosen)
+    create_topics(settings)
+    settings.marts.parent.mkdir(parents=True)
+    shutil.copy(dbt_manifest, settings.marts.with_name(dbt_manifest.name))  # parsed once for all tests
+    stream = Stream(settings)
+    for day in (*ARRIVAL, *LATE, *BACKFILL):
+        stream.send(readings(day))
+    stream.send([b"{", *readings(ARRIVAL[0], 5)])  # one is broken, five were sent before
+    with running_dagster(settings) as ui:
+        yield Deployment(stream, ui)
+
+
+def test_what_lands_in_kafka_becomes_bronze_silver_gold_and_marts_by_itself(deployment: Deployment) -> None:
+    landed = deployment.wait_for_rows("bronze/readings", {ARRIVAL[0]: READINGS_A_DAY + 5, ARRIVAL[1]: READINGS_A_DAY})
+    (drain,) = {made.run for made in landed.values()}
+    assert {"key": "dagster/sensor_name", "value": "kafka_ahead"} in deployment.runs(runIds=[drain])[0]["tags"]
+    deployment.wait_for_rows("silver/readings", dict.fromkeys(ARRIVAL, READINGS_A_DAY))
+    deployment.wait_for_rows("silver/rejected_readings", {ARRIVAL[0]: 5, ARRIVAL[1]: 0})
+    for table in DAILY:
+        until(lambda table=table: deployment.made(table, ARRIVAL), lambda found: len(found) == 2, f"{table} of both dates")
+    for table, check in RECORDED:
+        found = until(
+            lambda table=table, check=check: deployment.checked(table, check),
+            lambda found: found.keys() >= set(ARRIVAL),
+            f"{check} of {table} is recorded for both dates",
+        )
+        assert all(found[day].status == "SUCCEEDED" for day in ARRIVAL), found
+
+
+def test_ten_dates_are_made_again_by_one_run_with_a_result_for_each(deployment: Deployment) -> None:
+    before = {
+        table: until(
+            lambda table=table: deployment.made(table, BACKFILL), lambda found: len(found) == 10, f"{table} of ten dates"
+        )
+        for table in DAILY
+    }
+    identity = deployment.launch_backfill(DAILY, BACKFILL)
+    ended = deployment.ended_backfill(identity)
+    assert ended["status"] == "COMPLETED_SUCCESS"
+    (run,) = ended["runs"]
+    tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+    first, last = tags["dagster/asset_partition_range_start"], tags["dagster/asset_partition_range_end"]
+    assert (first, last) == (BACKFILL[0].isoformat(), BACKFILL[-1].isoformat())
+    for status in ended["assetBackfillData"]["assetBackfillStatuses"]:
+        assert (status["numPartitionsTargeted"], status["numPartitionsMaterialized"]) == (10, 10), status
+    for table in DAILY:
+        after = deployment.made(table, BACKFILL)
+        assert {made.run for made in after.values()} == {run["runId"]}, table
+        assert {day: made.rows for day, made in after.items()} == {day: made.rows for day, made in before[table].items()}
+    checks = deployment.checked("silver/readings", "conservation")
+    assert [(checks[day].status, checks[day].run) for day in BACKFILL] == [("SUCCEEDED", run["runId"])] * 10
+
+
+def test_a_late_reading_re_makes_its_date_and_what_looks_back_on_it(deployment: Deployment) -> None:
+    before = deployment.wait_for_rows("silver/readings", dict.fromkeys(LATE, READINGS_A_DAY))
+    until(
+        lambda: deployment.made("gold/daily_summary", LATE), lambda found: len(found) == 3, "the summaries of three dates"
+    )
+    deployment.stream.send(readings(LATE[1], 1, minute=7))
+    deployment.wait_for_rows("bronze/readings", {LATE[1]: READINGS_A_DAY + 1})
+    after = deployment.wait_for_rows("silver/readings", {LATE[1]: READINGS_A_DAY + 1})
+    assert after[LATE[1]].run != before[LATE[1]].run
+    untouched = deployment.made("silver/readings", [LATE[0]])[LATE[0]]
+    assert replace(untouched) == before[LATE[0]]
+    deployment.wait_for_rows("silver/readings", {LATE[2]: READINGS_A_DAY})
