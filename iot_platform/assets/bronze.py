@@ -1,6 +1,6 @@
 """Bronze: what Kafka delivered. One step drains every topic into readings and quarantine, whatever dates were asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import date
 from typing import Any
@@ -9,7 +9,9 @@ import dagster as dg
 
 from iot_platform.assets.metadata import OWNERS, asset_key, description, snapshot_metadata, table_metadata
 from iot_platform.assets.platform import Platform
+from iot_platform.assets.preview import previews
 from iot_platform.assets.topics import topic_key
+from iot_platform.assets.versions import level_tags
 from iot_platform.errors import PlatformError
 from iot_platform.lake.lake import Lake
 from iot_platform.settings import Settings
@@ -55,10 +57,19 @@ def bronze_assets(settings: Settings, partitions: dg.PartitionsDefinition) -> dg
             touched = _report(context, platform.lake, before)
         for table in BRONZE:
             yield dg.MaterializeResult(
-                asset_key(table), metadata={**drained, "dates_touched": len(touched[table])}
+                asset_key(table),
+                metadata={**drained, "dates_touched": len(touched[table])},
+                data_version=_version(platform.lake, table, context.partition_keys),
             )
 
     return drain
+
+
+def _version(lake: Lake, table: str, partitions: Sequence[str]) -> dg.DataVersion | None:
+    """The level of the run's one date. Dates of a range share a version, so there Dagster makes one up for the run."""
+    if len(partitions) != 1:
+        return None
+    return dg.DataVersion(str(lake.snapshot(table).sequences.get(date.fromisoformat(partitions[0]), 0)))
 
 
 def _sequences(lake: Lake) -> dict[str, dict[date, int]]:
@@ -79,13 +90,18 @@ def _report(
     for table in BRONZE:
         snapshot = lake.snapshot(table)
         touched[table] = touched_dates(before[table], snapshot.sequences)
-        for day in sorted({*touched[table], *(date.fromisoformat(key) for key in own)}):
-            metadata = {**snapshot_metadata(snapshot, day), "level": snapshot.sequences.get(day, 0)}
+        days = sorted({*touched[table], *(date.fromisoformat(key) for key in own)})
+        looks = previews(lake, snapshot, days)
+        for day in days:
+            level = snapshot.sequences.get(day, 0)
+            metadata = {**snapshot_metadata(snapshot, day), "level": level, **looks.get(day, {})}
             if day.isoformat() in own:
                 context.add_asset_metadata(metadata, asset_key=asset_key(table), partition_key=day.isoformat())
             else:
                 context.log_event(
-                    dg.AssetMaterialization(asset_key(table), partition=day.isoformat(), metadata=metadata)
+                    dg.AssetMaterialization(
+                        asset_key(table), partition=day.isoformat(), metadata=metadata, tags=level_tags(level)
+                    )
                 )
     return touched
 

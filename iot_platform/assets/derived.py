@@ -8,7 +8,7 @@ its end; what did commit is reported, and what reads it is made on by its level.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -17,16 +17,19 @@ from iot_platform.assets.metadata import (
     asset_key,
     date_metadata,
     description,
+    lineage_metadata,
     table_metadata,
 )
 from iot_platform.assets.platform import Platform
+from iot_platform.assets.preview import previews
+from iot_platform.assets.versions import provenance_tags
 from iot_platform.automation.partitions import dates
 from iot_platform.checks.contract import CONTRACT_CHECK, broken_before_commit
 from iot_platform.checks.outcome import Outcome
 from iot_platform.contracts.tables import TABLES
 from iot_platform.errors import DataError, PlatformError
 from iot_platform.settings import Settings
-from iot_platform.transforms.catalog import Transform, code_version
+from iot_platform.transforms.catalog import TRANSFORMS, Transform, code_version
 
 if TYPE_CHECKING:
     from iot_platform.engines.materialize import DateResult
@@ -87,12 +90,21 @@ def derived_asset(transform: Transform, settings: Settings, partitions: dg.Parti
         if result.failed:
             report_partial(context, table, platform, result)
             raise failure(table, result)
-        snapshot = platform.lake.snapshot(table)
-        for made in result.made:
-            context.add_asset_metadata(date_metadata(made, snapshot), partition_key=made.day.isoformat())
+        for day, metadata in described(platform, table, result).items():
+            context.add_asset_metadata(metadata, partition_key=day.isoformat())
         return dg.MaterializeResult()
 
     return make
+
+
+def described(platform: Platform, table: str, result: RangeResult) -> dict[date, dict[str, Any]]:
+    """The metadata of each date that was made. Lineage is the same for all of them and stands on the newest alone."""
+    snapshot = platform.lake.snapshot(table)
+    looks = previews(platform.lake, snapshot, [made.day for made in result.made])
+    metadata = {made.day: {**date_metadata(made, snapshot), **looks.get(made.day, {})} for made in result.made}
+    if metadata:
+        metadata[max(metadata)] |= lineage_metadata(table)
+    return metadata
 
 
 def reads(transform: Transform) -> str:
@@ -109,13 +121,14 @@ def report_partial(context: dg.AssetExecutionContext, table: str, platform: Plat
 
     A failed step emits no materializations of its own, and the check steps after it do not run.
     """
-    snapshot = platform.lake.snapshot(table)
-    for made in result.made:
+    transform = TRANSFORMS[table]
+    inputs = [asset_key(source.table) for source in transform.inputs]
+    tags = provenance_tags(context.instance, inputs, code_version(transform))
+    for day, metadata in described(platform, table, result).items():
         context.log_event(
-            dg.AssetMaterialization(
-                asset_key(table), partition=made.day.isoformat(), metadata=date_metadata(made, snapshot)
-            )
+            dg.AssetMaterialization(asset_key(table), partition=day.isoformat(), metadata=metadata, tags=tags)
         )
+    for made in result.made:
         _report_check(context, table, made.day, Outcome(True, "", {"rows": made.rows, "checked": "before the commit"}))
     for day, error in result.failed.items():
         if isinstance(error, DataError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from iot_platform.settings import Settings
 
 OWNERS = ["team:data-platform"]
+BETWEEN = ("registry/first_readings",)  # a table between two assets that is no asset itself
 
 
 def asset_key(table: str) -> dg.AssetKey:
@@ -96,7 +97,7 @@ def date_metadata(result: DateResult, snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def markdown_table(rows: list[Mapping[str, Any]], limit: int = 10) -> str:
+def markdown_table(rows: Sequence[Mapping[str, Any]], limit: int = 10) -> str:
     """Rows as a Markdown table, the first ``limit`` of them; what is left out is said."""
     if not rows:
         return "none"
@@ -109,6 +110,20 @@ def markdown_table(rows: list[Mapping[str, Any]], limit: int = 10) -> str:
     if len(rows) > limit:
         lines.append(f"\n… and {len(rows) - limit} more")
     return "\n".join(lines)
+
+
+def lineage_metadata(table: str) -> dict[str, Any]:
+    """Which columns of other assets each column of a derived table is made from, read off its SQL text."""
+    from iot_platform.transforms.lineage import lineage_through
+
+    return {
+        "dagster/column_lineage": dg.TableColumnLineage(
+            {
+                column: [dg.TableColumnDep(asset_key(source), name) for source, name in sources]
+                for column, sources in lineage_through(table, BETWEEN).items()
+            }
+        )
+    }
 
 
 def _cell(value: Any) -> str:

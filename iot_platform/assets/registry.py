@@ -1,12 +1,26 @@
 """The registries: the devices and metrics that are known, from declarations and from first readings."""
 
+from hashlib import sha256
+from time import perf_counter
 from typing import Any
 
 import dagster as dg
 
-from iot_platform.assets.metadata import OWNERS, asset_key, description, snapshot_metadata, table_metadata
+from iot_platform.assets.metadata import (
+    BETWEEN,
+    OWNERS,
+    asset_key,
+    description,
+    lineage_metadata,
+    snapshot_metadata,
+    table_metadata,
+)
 from iot_platform.assets.platform import Platform
+from iot_platform.assets.preview import previews
+from iot_platform.assets.versions import BY_LEVEL
+from iot_platform.contracts.tables import TABLES
 from iot_platform.settings import Settings
+from iot_platform.transforms.catalog import TRANSFORMS, code_version
 
 REGISTRY = ("registry/devices", "registry/metrics")
 
@@ -25,6 +39,7 @@ def registry_assets(settings: Settings) -> dg.AssetsDefinition:
                 kinds={"delta"},
                 owners=OWNERS,
                 metadata=table_metadata(table, settings),
+                code_version=registry_code_version(table),
             )
             for table in REGISTRY
         ],
@@ -35,10 +50,26 @@ def registry_assets(settings: Settings) -> dg.AssetsDefinition:
         """Brings the registries up to the declared CSV files and to Bronze; commits only what changed."""
         from iot_platform.engines.registry import sync_registry as synchronize
 
+        began = perf_counter()
         result = synchronize(platform.lake, platform.engine, now=platform.now())
         changed = {"registry/devices": result.devices_changed, "registry/metrics": result.metrics_changed}
         for table in REGISTRY:
-            metadata = snapshot_metadata(platform.lake.snapshot(table))
-            yield dg.MaterializeResult(asset_key(table), metadata={**metadata, "rows_changed": changed[table]})
+            snapshot = platform.lake.snapshot(table)
+            metadata = {
+                **snapshot_metadata(snapshot),
+                "rows_changed": changed[table],
+                "engine": platform.engine.name,
+                "seconds": round(perf_counter() - began, 3),
+                **(lineage_metadata(table) if table in TRANSFORMS else {}),
+                **previews(platform.lake, snapshot, [None]).get(None, {}),
+            }
+            yield dg.MaterializeResult(asset_key(table), metadata=metadata, data_version=BY_LEVEL)
 
     return sync_registry
+
+
+def registry_code_version(table: str) -> str:
+    """Changes with the table's contract and with the texts that it is made by; metrics are made of declarations alone."""
+    texts = [TRANSFORMS[name] for name in (*BETWEEN, table)] if table in TRANSFORMS else []
+    parts = [code_version(transform) for transform in texts] or [repr(TABLES[table])]
+    return sha256("\n".join(parts).encode()).hexdigest()[:16]

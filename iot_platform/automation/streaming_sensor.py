@@ -9,6 +9,7 @@ from iot_platform.assets.bronze import BRONZE
 from iot_platform.assets.metadata import asset_key, snapshot_metadata
 from iot_platform.assets.platform import Platform
 from iot_platform.assets.registry import REGISTRY
+from iot_platform.assets.versions import level_tags
 from iot_platform.automation import runs
 from iot_platform.errors import ServiceError
 from iot_platform.lake.lake import Lake
@@ -65,6 +66,7 @@ def commits_to_report(
                 asset_key(table),
                 partition=day.isoformat(),
                 metadata={**snapshot_metadata(snapshot, day), "level": seq, "by": "ingest"},
+                tags=level_tags(seq),
             )
             for day, seq in sorted(moved.items())
             if seq > told.get(day, 0)

@@ -56,12 +56,17 @@ def materialize_date(
 ) -> DateResult:
     """Bring one date of one table up to its inputs, atomically; neighbours stay as they are.
 
-    ``force`` makes it again even when nothing moved. ``now`` (UTC) becomes ``processed_at``. Raises ``DataError``
-    when the result breaks its contract (then nothing is committed) and ``LakeError`` when it cannot be written.
+    A date is up to date when it is made from its newest inputs and by this code; ``force`` makes it all the same. ``now``
+    (UTC) becomes ``processed_at``. Raises ``DataError`` when the result breaks its contract (then nothing is committed) and
+    ``LakeError`` when it cannot be written.
     """
     began = perf_counter()
     pinned = levels or Levels(lake)
-    if force and pinned.needed(transform, day) <= lake.snapshot(transform.table).recorded_level(day):
+    code = code_version(transform)
+    before = lake.snapshot(transform.table)
+    recorded = before.recorded_level(day)
+    is_outdated = recorded > 0 and not before.is_made_by(day, code)
+    if (force or is_outdated) and pinned.needed(transform, day) <= recorded:
         lake.force(transform.table, day)
         pinned = Levels(lake)
     needed = pinned.needed(transform, day)
@@ -76,7 +81,7 @@ def materialize_date(
         check(TABLES[transform.table], day, derived)
         version = derived.commit(
             lake, transform.table, day, level=needed, inputs=inputs,
-            metadata={"engine": engine.name, "code_version": code_version(transform), "rows": derived.rows},
+            metadata={"engine": engine.name, "code_version": code, "rows": derived.rows},
         )  # fmt: skip
         rows = derived.rows
     return DateResult(transform.table, day, rows, version, needed, perf_counter() - began, engine.name, inputs)

@@ -25,7 +25,7 @@ from iot_platform.engines.protocol import (
 from iot_platform.engines.session import first_line
 from iot_platform.errors import InputError, LakeError
 from iot_platform.lake import Lake
-from iot_platform.lake.snapshot import level_id
+from iot_platform.lake.snapshot import code_id, code_number, level_id
 from iot_platform.settings import Settings
 from iot_platform.transforms.catalog import Transform
 
@@ -99,7 +99,10 @@ class SparkDerived:
                 f"{table}: Spark cannot write to {lake.path(table)} ({first_line(error)})",
                 "Check that the disk is there, writable and not full; what was committed before stands.",
             ) from None
-        return lake.snapshot(table).version
+        made = lake.snapshot(table).version
+        if code := (metadata or {}).get("code_version"):  # Spark's writer takes one transaction only
+            lake.commit_transaction(lake.writable(table), code_id(day), code_number(code))
+        return made
 
     def __enter__(self) -> Self:
         return self

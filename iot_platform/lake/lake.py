@@ -18,7 +18,7 @@ from iot_platform.contracts.arrow import arrow_schema
 from iot_platform.contracts.tables import TABLES, Kind, TableContract
 from iot_platform.errors import InputError, LakeError
 from iot_platform.lake.newest import Newest
-from iot_platform.lake.snapshot import Snapshot, forced_id, level_id
+from iot_platform.lake.snapshot import Snapshot, code_id, code_number, forced_id, level_id
 from iot_platform.lake.storage import Storage, is_failed_read
 from iot_platform.settings import Settings
 
@@ -143,6 +143,7 @@ class Lake:
     ) -> int:
         """Replace one date (``None``: the whole of an unpartitioned table) and record its level, in one commit.
 
+        ``metadata`` goes into the commit; its ``code_version`` is also recorded like the level.
         Returns the new version. A commit from inputs older than those recorded, or beside another writer of the same
         date, is refused with ``LakeError``; other dates are untouched and may be written at the same time.
         """
@@ -158,6 +159,9 @@ class Lake:
                 "Nothing was written and nothing is lost; the newer result stands.",
             )
         user = {"table": table, "date": day.isoformat() if day else None, "level": level, "inputs": dict(inputs)}
+        marks = [Transaction(level_id(day), level)]
+        if code := (metadata or {}).get("code_version"):
+            marks.append(Transaction(code_id(day), code_number(code)))
         try:
             write_deltalake(
                 delta,
@@ -167,7 +171,7 @@ class Lake:
                 writer_properties=writer_properties(contract),
                 commit_properties=CommitProperties(
                     custom_metadata={"userMetadata": json.dumps(user | dict(metadata or {}))},
-                    app_transactions=[Transaction(level_id(day), level)],
+                    app_transactions=marks,
                 ),
             )
         except CommitFailedError:
@@ -179,13 +183,17 @@ class Lake:
         self._written.keep(root, delta.version(), delta)
         return delta.version()
 
-    def force(self, table: str, day: date | None) -> None:
-        """Ask for a date to be made again although no input moved: one small commit that raises what it needs."""
+    def force(self, table: str, *days: date | None) -> None:
+        """Ask for dates to be made again although no input moved: one small commit that raises what they need."""
         snapshot = self.writable(table)
-        self.commit_transaction(snapshot, forced_id(day), snapshot.forced(day) + 1)
+        self.commit_transactions(snapshot, {forced_id(day): snapshot.forced(day) + 1 for day in days})
 
     def commit_transaction(self, snapshot: Snapshot, app_id: str, version: int, note: str = "") -> None:
         """Commit an application transaction without data, through a snapshot that ``writable`` gave."""
+        self.commit_transactions(snapshot, {app_id: version}, note)
+
+    def commit_transactions(self, snapshot: Snapshot, versions: Mapping[str, int], note: str = "") -> None:
+        """Commit application transactions, version by application, without data."""
         try:
             snapshot.delta.create_write_transaction(
                 [],
@@ -194,7 +202,7 @@ class Lake:
                 partition_by=[snapshot.contract.partition] if snapshot.contract.partition else None,
                 commit_properties=CommitProperties(
                     custom_metadata={"userMetadata": note} if note else None,
-                    app_transactions=[Transaction(app_id, version)],
+                    app_transactions=[Transaction(app_id, version) for app_id, version in versions.items()],
                 ),
             )
         except (DeltaError, OSError) as error:

@@ -39,6 +39,16 @@ def forced_id(day: date | None) -> str:
     return f"forced/{day.isoformat() if day else 'all'}"
 
 
+def code_id(day: date | None) -> str:
+    """The Delta transaction under which an output date records the code that made it."""
+    return f"code/{day.isoformat() if day else 'all'}"
+
+
+def code_number(code_version: str) -> int:
+    """A code version (hexadecimal) as a transaction's version, which is a whole number of 64 bits with sign."""
+    return int(code_version[:15], 16)
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A table at one version. Whoever holds it reads the same rows, whatever is committed meanwhile."""
@@ -131,6 +141,10 @@ class Snapshot:
         dates with rows, since the library lists no transactions)."""
         made = {name.removeprefix(LEVEL) for name in self._transactions or () if name.startswith(LEVEL)}
         return {date.fromisoformat(name) for name in made if name != "all"} | set(self.rows_by_date)
+
+    def is_made_by(self, day: date | None, code_version: str) -> bool:
+        """Whether this code made the output date. Stands in the log like the level, so it survives the log's clean-up."""
+        return self.transaction(code_id(day)) == code_number(code_version)
 
     def forced(self, day: date | None) -> int:
         """How often this output date was asked to be made again without new input."""
