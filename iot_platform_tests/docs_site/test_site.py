@@ -97,11 +97,12 @@ def test_a_broken_link_keeps_the_site_that_stood_there(
     monkeypatch.setattr(site, "dbt_docs", lambda _settings: target)
     out = tmp_path / "out"
     site.build_site(out, tmp_path / "work")
-    monkeypatch.setattr(site, "guide_list", lambda _written: site.Page("guides/index.html", "", '<a href="nowhere.html">x</a>'))
+    broken = site.Page("guides/index.html", "Guides", '<a href="nowhere.html">x</a>')
+    monkeypatch.setattr(site, "guide_list", lambda _written: broken)
     with pytest.raises(PlatformError, match=r"1 link\(s\) lead nowhere: guides/index.html: nowhere.html"):
         site.build_site(out, tmp_path / "work")
     assert (out / "guides" / "index.html").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "target", "work"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "target"]
 
 
 def test_a_dbt_project_that_cannot_be_read_is_told_in_one_line(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
