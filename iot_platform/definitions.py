@@ -14,6 +14,8 @@ from typing import Any
 
 import dagster as dg
 
+from iot_platform.alerts.resource import AlertChannels
+from iot_platform.alerts.sensor import alerts_sensor
 from iot_platform.assets.bronze import bronze_assets
 from iot_platform.assets.derived import derived_asset
 from iot_platform.assets.marts import marts_assets
@@ -84,9 +86,10 @@ def _definitions(settings: Settings, overrides: Mapping[str, Any], manifest: Pat
             marts_sensor(marts),
             observation_sensor(),
             date_freshness_sensor(),
+            alerts_sensor(),
         ],
         schedules=[close_day(partitions)],
-        resources={"platform": Platform(settings), **overrides},
+        resources={"platform": Platform(settings), "alerts": AlertChannels.of(settings), **overrides},
         # The engines use all cores for one table: a process a step would only add its start to each.
         executor=dg.in_process_executor,
     )

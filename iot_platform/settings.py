@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from iot_platform.errors import InputError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+SHIPPED_THRESHOLDS = PROJECT_ROOT / "iot_platform" / "thresholds.yaml"
 NOT_OURS = ("JAVA_HOME", "AWS_")
 """How the names begin that are not ``IOT_<NAME>``."""
 
@@ -39,6 +40,7 @@ class Settings(BaseSettings):
         default_factory=dict, description="further librdkafka options as JSON, e.g. security.protocol"
     )
     topics_file: Path = Field(PROJECT_ROOT / "iot_platform" / "topics.yaml", description="topics, partitions, retention")
+    thresholds_file: Path = Field(SHIPPED_THRESHOLDS, description="from which figures on checks warn or fail")
     java: Literal["auto", "system", "bundled"] = Field(
         "auto", description="which Java runs Kafka and Spark; auto: the machine's when it is 17 or newer, else the bundled"
     )
@@ -61,6 +63,11 @@ class Settings(BaseSettings):
     )
     aws_secret_access_key: SecretStr = Field(SecretStr(""), validation_alias="AWS_SECRET_ACCESS_KEY")
     aws_session_token: SecretStr = Field(SecretStr(""), validation_alias="AWS_SESSION_TOKEN")
+    versions_kept_days: int = Field(7, ge=7, description="maintenance removes files that only older versions of a table name")
+    runs_kept_days: int = Field(30, ge=1, description="maintenance forgets older runs that nothing newest is of")
+    dagster_postgres_url: SecretStr = Field(
+        SecretStr(""), description="postgresql://… for Dagster's history; empty: SQLite files in $IOT_HOME/dagster"
+    )
     first_date: date = Field(date(2010, 1, 1), description="first partition; an older event time is quarantined")
     max_offsets_per_trigger: int = Field(2_000_000, gt=0, description="Kafka records a micro-batch takes at most")
     duckdb_memory: str = Field("4GB", description="memory limit of the DuckDB engine")
@@ -68,7 +75,24 @@ class Settings(BaseSettings):
     spark_memory: str = Field("2g", description="driver memory of local Spark")
     spark_master: str = Field("local[*]", description="Spark master")
 
-    @field_validator("home", "topics_file", "jar_cache")
+    dagster_url: str = Field("", description="where Dagster's UI is reached, for the links in messages, e.g. https://dagster.lan")
+    slack_webhook_url: SecretStr = Field(SecretStr(""), description="Slack incoming webhook; empty: no messages to Slack")
+    smtp_host: str = Field("", description="mail server; empty: no e-mail")
+    smtp_port: int = Field(0, ge=0, le=65535, description="its port; 0: 587, 465 or 25, by its security")
+    smtp_security: Literal["starttls", "tls", "none"] = Field("starttls", description="how it is spoken to")
+    smtp_username: str = Field("", description="login at the mail server; empty: none")
+    smtp_password: SecretStr = Field(SecretStr(""), description="its password")
+    smtp_from: str = Field("", description="sender of the e-mails")
+    smtp_to: str = Field("", description="their recipients, separated by commas")
+    alert_warnings: bool = Field(False, description="whether what only warns (checks, freshness) is an incident too")
+    alert_stale_minutes: float = Field(60, gt=0, description="a date older than its inputs for longer is an incident")
+    alert_stuck_minutes: float = Field(10, gt=0, description="ingestion that gets nowhere for longer is an incident")
+    alert_lag_records: int = Field(100_000, ge=0, description="records of one topic that may wait")
+    alert_lag_minutes: float = Field(10, gt=0, description="more of them waiting for longer is an incident")
+    alert_calm_minutes: float = Field(5, ge=0, description="what is not seen for so long is over; damps what comes and goes")
+    alert_forget_days: float = Field(14, gt=0, description="failed runs and checks that nobody repeats are dropped then")
+
+    @field_validator("home", "topics_file", "thresholds_file", "jar_cache")
     @classmethod
     def _from_root(cls, path: Path) -> Path:
         path = path.expanduser()
@@ -101,6 +125,13 @@ class Settings(BaseSettings):
     def declarations(self) -> Path:
         """Folder of the CSV files that declare devices (``devices*.csv``) and metric bounds (``metrics*.csv``)."""
         return self.home / "registry"
+
+    def exported(self, name: str) -> str | None:
+        """The environment variable that gave this setting; None where a file, a default or the caller did."""
+        variable = f"IOT_{name.upper()}"
+        chosen = getattr(self, name)
+        text = chosen.get_secret_value() if isinstance(chosen, SecretStr) else str(chosen)
+        return variable if text and os.environ.get(variable) == text else None
 
     def environment(self) -> dict[str, str]:
         """This process's environment with these settings in it: for a child process that reads them itself."""

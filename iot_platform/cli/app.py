@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from iot_platform.cli import report, services, topics
+from iot_platform.cli import alerts, report, services, topics
 from iot_platform.cli.demo import demo
 from iot_platform.cli.ingest import ingest
 from iot_platform.cli.materialize import materialize
@@ -30,3 +30,4 @@ app.command()(materialize)
 app.command()(query)
 app.add_typer(report.app, name="report")
 app.command()(status)
+app.add_typer(alerts.app, name="alerts")

@@ -1,1 +1,1 @@
-"""Finished reports: each a pure function of the lake and a date, rendered for people. Who sends or files them is elsewhere."""
+"""Finished reports: each a pure function of the lake and a date, rendered for people. Who sends them is elsewhere."""

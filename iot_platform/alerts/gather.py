@@ -1,0 +1,132 @@
+"""Gathers the facts: one look at Dagster's record, the lake and the broker, each bounded, none of which stops the others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from iot_platform.alerts.facts import CheckResult, Facts, Freshness, Ingest
+from iot_platform.alerts.failed_runs import FailedRuns
+from iot_platform.assets.metadata import table_of
+from iot_platform.errors import PlatformError, ServiceError
+from iot_platform.lake.lake import Lake
+from iot_platform.lake.levels import Levels
+
+if TYPE_CHECKING:
+    from dagster._core.storage.asset_check_execution_record import AssetCheckPartitionInfo
+
+BROKER_SECONDS = 2.0
+RESULTS_AT_MOST = 500  # failed results of one check read in a look
+
+
+@dataclass
+class Gatherer:
+    """Looks at everything. ``assets`` and ``checks``: those of the code location."""
+
+    instance: dg.DagsterInstance
+    lake: Lake
+    assets: Collection[dg.AssetKey]
+    checks: Collection[dg.AssetCheckKey]
+    runs: FailedRuns = field(default_factory=FailedRuns)
+
+    def look(self, now: datetime, checks_seen: int | None, forget: timedelta) -> tuple[Facts, int | None]:
+        """The facts, and up to which of Dagster's events the checks were read."""
+        oldest = now - forget
+        results, seen = self.check_results(checks_seen, oldest)
+        facts = Facts(
+            now, runs=self.runs.unresolved(self.instance, oldest), checks=results, freshness=list(self.freshness())
+        )
+        problems: list[str] = []
+        try:
+            facts = replace(facts, stale=self.stale())
+        except PlatformError as error:
+            problems.append(str(error))
+        try:
+            facts = replace(facts, ingest=self.ingest())
+        except PlatformError as error:
+            problems.append(str(error))
+        return replace(facts, problems=tuple(problems)), seen
+
+    def check_results(self, seen: int | None, oldest: datetime) -> tuple[list[CheckResult], int | None]:
+        """The newest result of each check and date that was evaluated since the event ``seen``, and the newest event."""
+        from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
+
+        found: list[CheckResult] = []
+        failed: dict[dg.AssetCheckKey, list[AssetCheckPartitionInfo]] = {}
+        newest = seen
+        infos = self.instance.event_log_storage.get_asset_check_partition_info(list(self.checks), after_storage_id=seen)
+        for info in infos:
+            number = info.latest_check_event_storage_id
+            if number <= (seen or 0) or info.latest_execution_status == Status.PLANNED:
+                continue  # an older result of a date that was only made again, or one that is still to come
+            newest = max(newest or 0, number)
+            if info.latest_execution_status == Status.FAILED:
+                failed.setdefault(info.check_key, []).append(info)
+            else:
+                key = info.check_key
+                found.append(CheckResult(table_of(key.asset_key), key.name, _day(info.partition_key), True))
+        for key, wanted in failed.items():
+            found += self._failed(key, {info.partition_key for info in wanted}, oldest)
+        return found, newest
+
+    def _failed(self, key: dg.AssetCheckKey, partitions: Collection[str | None], oldest: datetime) -> Iterator[CheckResult]:
+        from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
+
+        records = self.instance.event_log_storage.get_asset_check_execution_history(
+            key, limit=RESULTS_AT_MOST, status={Status.FAILED}
+        )
+        told: set[str | None] = set()
+        for record in records:
+            evaluation = record.evaluation
+            if record.partition in told or record.partition not in partitions or evaluation is None or not record.event:
+                continue
+            told.add(record.partition)
+            at = datetime.fromtimestamp(record.event.timestamp, UTC)
+            if at >= oldest:
+                yield CheckResult(
+                    table_of(key.asset_key), key.name, _day(record.partition), False,
+                    evaluation.severity == dg.AssetCheckSeverity.ERROR, _one_line(evaluation.description or ""),
+                    record.run_id or None, at,
+                )  # fmt: skip
+
+    def freshness(self) -> Iterator[Freshness]:
+        """How Dagster's freshness daemon judges each asset."""
+        for key, record in self.instance.get_freshness_state_records(list(self.assets)).items():
+            yield Freshness(table_of(key), record.freshness_state.value, record.updated_at)
+
+    def stale(self) -> dict[tuple[str, date], int]:
+        """Every stale date by table, with the level that it was made from."""
+        levels = Levels(self.lake)
+        return {(table, day): levels.recorded(table, day) for table, days in levels.stale().items() for day in days}
+
+    def ingest(self) -> Ingest:
+        """How far Bronze is behind Kafka, and who ingests. Raises ``LakeError`` for Bronze that cannot be read."""
+        from iot_platform.ingest.lag import committed_offsets, lag
+        from iot_platform.ingest.lease import holder
+
+        settings = self.lake.settings
+        who = holder(settings)
+        ingesting = f"process {who.pid} on {who.host} ingests, {who.mode}" if who else "nobody ingests"
+        try:
+            found = lag(settings, BROKER_SECONDS)
+        except ServiceError as error:
+            ends = committed_offsets(settings)
+            return Ingest(None, sum(sum(of.values()) for of in ends.values()), ingesting, str(error))
+        behind = {topic: one.lag for topic, one in found.items()}
+        return Ingest(behind, sum(one.committed_offset for one in found.values()), ingesting)
+
+
+def _day(partition: str | None) -> date | None:
+    """The date of a partition key; None for none, or for one that is no date."""
+    try:
+        return date.fromisoformat(partition) if partition else None
+    except ValueError:
+        return None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]

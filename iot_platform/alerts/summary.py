@@ -1,0 +1,78 @@
+"""Sending the daily summary: each date once a channel, whoever asks how often; what failed is tried again by the sensor.
+
+What was sent stands as Delta transactions in ``ops/incidents``: ``summary/<channel>`` is the newest date that a channel
+has, ``summary/wanted`` the newest that did not reach all of them. A report that is made again, or of an old date, sends
+nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+
+from iot_platform.alerts.channels import Channel, Delivery, configured, deliver
+from iot_platform.alerts.memory import Memory
+from iot_platform.alerts.messages import summary_message
+from iot_platform.contracts.tables import INCIDENTS
+from iot_platform.errors import PlatformError
+from iot_platform.lake.lake import Lake
+from iot_platform.reports.daily import DailySummary, daily_summary
+from iot_platform.settings import Settings
+
+WANTED = "summary/wanted"
+WORTH = timedelta(days=1)  # a summary that could not be sent for so long after its date's end is news no more
+
+
+def send_summary(settings: Settings, summary: DailySummary) -> list[Delivery]:
+    """Send the summary by every configured channel that does not have it, or a later one, yet.
+
+    What became of it, a channel a line; empty when none is configured or all have it. Takes at most some seconds and
+    raises ``LakeError`` only when it cannot be noted. A channel that fails is tried again by the sensor ``alerts``.
+    """
+    channels = configured(settings)
+    if not channels:
+        return []
+    lake = Lake(settings)
+    deliveries = _send(lake, settings, _waiting(lake, channels, summary.day), summary)
+    if not all(one.is_delivered for one in deliveries):
+        # Noted after the attempt: the sensor, which looks meanwhile, would send it a second time.
+        _note(lake, WANTED, summary.day)
+    return deliveries
+
+
+def retry_summary(lake: Lake, settings: Settings, memory: Memory, now: datetime) -> tuple[Memory, list[str]]:
+    """Send the wanted summary to the channels that could not be reached; the memory after, and what happened in words."""
+    channels = [channel for channel in configured(settings) if memory.may_send(channel.name, now)]
+    if not channels:
+        return memory, []
+    try:
+        wanted = lake.snapshot(INCIDENTS.name).transaction(WANTED)
+        day = date.fromordinal(wanted) if wanted else None
+        if day is None or now.date() - day > WORTH + timedelta(days=1):
+            return memory, []
+        waiting = _waiting(lake, channels, day)
+        deliveries = _send(lake, settings, waiting, daily_summary(lake, day)) if waiting else []
+    except PlatformError as error:
+        return memory, [f"summary: {error}"]
+    for one in deliveries:
+        memory = memory.succeeded(one.channel) if one.is_delivered else memory.failed(one.channel, now)
+    return memory, [f"summary of {day} by {one.channel}: {one.error or 'sent'}" for one in deliveries]
+
+
+def _waiting(lake: Lake, channels: list[Channel], day: date) -> list[Channel]:
+    snapshot = lake.snapshot(INCIDENTS.name)
+    return [one for one in channels if (snapshot.transaction(f"summary/{one.name}") or 0) < day.toordinal()]
+
+
+def _send(lake: Lake, settings: Settings, channels: list[Channel], summary: DailySummary) -> list[Delivery]:
+    message = summary_message(summary, settings.dagster_url)
+    deliveries = deliver(dict.fromkeys(channels, message))
+    for one in deliveries:
+        if one.is_delivered:
+            _note(lake, f"summary/{one.channel}", summary.day)
+    return deliveries
+
+
+def _note(lake: Lake, app_id: str, day: date) -> None:
+    snapshot = lake.writable(INCIDENTS.name)
+    if (snapshot.transaction(app_id) or 0) < day.toordinal():
+        lake.commit_transaction(snapshot, app_id, day.toordinal())
