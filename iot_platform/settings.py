@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     )
     aws_secret_access_key: SecretStr = Field(SecretStr(""), validation_alias="AWS_SECRET_ACCESS_KEY")
     aws_session_token: SecretStr = Field(SecretStr(""), validation_alias="AWS_SESSION_TOKEN")
-    versions_kept_days: int = Field(7, ge=7, description="maintenance removes files that only older versions of a table name")
+    versions_kept_days: int = Field(7, ge=7, description="maintenance removes what only older versions of tables need")
     runs_kept_days: int = Field(30, ge=1, description="maintenance forgets older runs that nothing newest is of")
     dagster_postgres_url: SecretStr = Field(
         SecretStr(""), description="postgresql://… for Dagster's history; empty: SQLite files in $IOT_HOME/dagster"
@@ -84,7 +84,9 @@ class Settings(BaseSettings):
     smtp_password: SecretStr = Field(SecretStr(""), description="its password")
     smtp_from: str = Field("", description="sender of the e-mails")
     smtp_to: str = Field("", description="their recipients, separated by commas")
-    alert_warnings: bool = Field(False, description="whether what only warns (checks, freshness) is an incident too")
+    alert_warnings: Literal["none", "rates", "all"] = Field(
+        "rates", description="what is an incident although it only warns: nothing, quarantine and late rate, or all"
+    )
     alert_stale_minutes: float = Field(60, gt=0, description="a date older than its inputs for longer is an incident")
     alert_stuck_minutes: float = Field(10, gt=0, description="ingestion that gets nowhere for longer is an incident")
     alert_lag_records: int = Field(100_000, ge=0, description="records of one topic that may wait")
@@ -120,6 +122,11 @@ class Settings(BaseSettings):
     def marts(self) -> Path:
         """The DuckDB file that readers open; published by atomic rename."""
         return self.home / "marts" / "marts.duckdb"
+
+    @property
+    def reports(self) -> Path:
+        """Folder of the finished reports: ``daily/<date>.md`` and ``.json``, ``p95/<Monday>.md`` and ``.csv``."""
+        return self.home / "reports"
 
     @property
     def declarations(self) -> Path:

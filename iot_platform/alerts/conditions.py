@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Literal
 
 from iot_platform.alerts.facts import CheckResult, Facts, FailedRun
 from iot_platform.alerts.incidents import Finding, Incident
@@ -21,7 +22,7 @@ NAMED = 5
 class Bounds:
     """From when on something is an incident."""
 
-    warnings: bool
+    warnings: Literal["none", "rates", "all"]
     stale: timedelta
     stuck: timedelta
     lag_records: int
@@ -93,7 +94,7 @@ def failed_checks(
     found = [
         _failed_check(result, now)
         for result in newest.values()
-        if not result.passed and (result.is_error or bounds.warnings)
+        if not result.passed and (result.is_error or _warnings_count(result.check, bounds))
     ]
     return found + [
         Finding(
@@ -102,6 +103,10 @@ def failed_checks(
         for one in known
         if one.kind in OF_CHECKS and one.is_open and one.cleared_at is None and one.subject not in newest
     ]
+
+
+def _warnings_count(check: str, bounds: Bounds) -> bool:
+    return bounds.warnings == "all" or (bounds.warnings == "rates" and check in CHECK_KINDS)
 
 
 def _failed_check(result: CheckResult, now: datetime) -> Finding:
@@ -119,8 +124,8 @@ def _failed_check(result: CheckResult, now: datetime) -> Finding:
 
 
 def stale_assets(facts: Facts, bounds: Bounds) -> list[Finding]:
-    """Assets whose freshness policy fails (or warns, if warnings count)."""
-    wanted = {"FAIL", "WARN"} if bounds.warnings else {"FAIL"}
+    """Assets whose freshness policy fails (or warns, if all warnings count)."""
+    wanted = {"FAIL", "WARN"} if bounds.warnings == "all" else {"FAIL"}
     return [
         Finding(
             "stale_asset", one.asset, f"{one.asset} is not fresh: nothing new since its policy's window",
