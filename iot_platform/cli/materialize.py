@@ -1,4 +1,7 @@
-"""``iot materialize``: assets of a range of dates, in one Dagster run. The run itself stands in ``automation.run``."""
+"""``iot materialize``: assets of a range of dates, in one Dagster run. The run itself stands in ``automation.run``.
+
+What belongs here: which dates a command means, and how its result is told. When to use which is in ``docs/rebuild.md``.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from iot_platform.cli.console import FromOption, JsonOption, Step, ToOption, emit_json, err, out, parse_range, step, table
-from iot_platform.errors import PlatformError
+from iot_platform.cli.console import (
+    FromOption,
+    JsonOption,
+    Step,
+    ToOption,
+    emit_json,
+    err,
+    out,
+    parse_day,
+    parse_range,
+    step,
+    table,
+)
+from iot_platform.errors import InputError, PlatformError
 from iot_platform.settings import Settings, load_settings
 
 NO_DATA = "no readings of these dates have come"
@@ -19,29 +34,38 @@ if TYPE_CHECKING:
 
 
 def materialize(
+    *,
     first: Annotated[str | None, FromOption] = None,
     last: Annotated[str | None, ToOption] = None,
     select: Annotated[
         list[str] | None,
         typer.Option(help="layer (gold), table (gold/sensor_health) or Dagster's selection; again for more. Default: all"),
     ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="from this date (UTC) to the newest that has data, everything again, marts included")
+    ] = None,
+    outdated: Annotated[
+        bool, typer.Option("--outdated", help="only what other code made (with --since: from then on), and what reads it")
+    ] = False,
     as_json: Annotated[bool, JsonOption] = False,
 ) -> None:
     """Make the tables of these dates again, with their checks; without dates: only what is older than its inputs.
 
     Example: iot materialize --from 2026-11-01 --to 2026-11-07 --select gold/sensor_health
+
+    After a transform changed: iot materialize --outdated
     """
     from iot_platform.automation.run import LAYERS
 
     settings = load_settings()
-    days = parse_range(first, last)
+    days, force = chosen(settings, parse_range(first, last), since, outdated=outdated)
     wanted = tuple(select or LAYERS)
     with step(f"Materialize {', '.join(wanted)}") as line:
-        result = run(settings, days, wanted, line, force=days is not None)
+        result = run(settings, days, wanted, line, force=force)
     if as_json:
         emit_json(_as_object(result))
     elif result is None:
-        out.print("everything is as new as what it is made from")
+        out.print("everything is as new as what it is made from" + (" and as its code" if outdated else ""))
     else:
         out.print(made_shown(result))
         if days and not holds_data(settings, days):
@@ -49,6 +73,45 @@ def materialize(
     if result is not None:
         warn(result)
         raise_failures(result)
+
+
+def chosen(
+    settings: Settings, days: tuple[date, date] | None, since: str | None, *, outdated: bool
+) -> tuple[tuple[date, date] | None, bool]:
+    """The dates that the options mean (None: those that are stale), and whether they are made whatever they are made from.
+
+    Raises ``InputError`` for options that contradict each other, and for a ``since`` after all data.
+    """
+    if days and (since or outdated):
+        raise InputError(
+            "--from and --to name the dates already", f"Leave out {'--since' if since else '--outdated'}, or them."
+        )
+    start = parse_day(since, "--since") if since else date.min
+    if outdated:
+        return outdated_range(settings, start), False
+    if since is None:
+        return days, days is not None
+    from iot_platform.lake import Lake
+    from iot_platform.lake.outdated import newest_date
+
+    newest = newest_date(Lake(settings))
+    if newest is None or newest < start:
+        todo = f"The newest date is {newest}." if newest else "Run `iot ingest`."
+        raise InputError(f"there is no data since {start}", todo)
+    return (start, newest), True
+
+
+def outdated_range(settings: Settings, since: date) -> tuple[date, date] | None:
+    """From the first to the last date that other code made or that is older than its inputs; not before ``since``."""
+    from iot_platform.lake import Lake
+    from iot_platform.lake.outdated import outdated
+
+    made_by_other_code = {day for days in outdated(Lake(settings), since).values() for day in days}
+    if not made_by_other_code:
+        return None
+    stale = stale_range(settings) or ()
+    together = [day for day in (*made_by_other_code, *stale) if day >= since]
+    return min(together), max(together)
 
 
 def run(

@@ -152,16 +152,7 @@ class Lake:
         self.ensure(table)
         # The level is looked up at the very version that the commit is made on: whoever is faster is seen or conflicts.
         delta = self._written.take(root) or self._open(table)
-        recorded = Snapshot(contract, delta).recorded_level(day)
-        if recorded >= level:
-            raise LakeError(
-                f"{table} {day or ''}: made meanwhile from newer inputs (level {recorded} >= {level})",
-                "Nothing was written and nothing is lost; the newer result stands.",
-            )
-        user = {"table": table, "date": day.isoformat() if day else None, "level": level, "inputs": dict(inputs)}
-        marks = [Transaction(level_id(day), level)]
-        if code := (metadata or {}).get("code_version"):
-            marks.append(Transaction(code_id(day), code_number(code)))
+        refuse_older(Snapshot(contract, delta), day, level)
         try:
             write_deltalake(
                 delta,
@@ -169,10 +160,7 @@ class Lake:
                 mode="overwrite",
                 predicate=f"{contract.partition} = '{day.isoformat()}'" if day else None,
                 writer_properties=writer_properties(contract),
-                commit_properties=CommitProperties(
-                    custom_metadata={"userMetadata": json.dumps(user | dict(metadata or {}))},
-                    app_transactions=marks,
-                ),
+                commit_properties=commit_properties(table, day, level, inputs, metadata),
             )
         except CommitFailedError:
             raise LakeError(
@@ -183,17 +171,13 @@ class Lake:
         self._written.keep(root, delta.version(), delta)
         return delta.version()
 
-    def force(self, table: str, *days: date | None) -> None:
-        """Ask for dates to be made again although no input moved: one small commit that raises what they need."""
+    def force(self, table: str, day: date | None) -> None:
+        """Ask for a date to be made again although no input moved: one small commit that raises what it needs."""
         snapshot = self.writable(table)
-        self.commit_transactions(snapshot, {forced_id(day): snapshot.forced(day) + 1 for day in days})
+        self.commit_transaction(snapshot, forced_id(day), snapshot.forced(day) + 1)
 
     def commit_transaction(self, snapshot: Snapshot, app_id: str, version: int, note: str = "") -> None:
         """Commit an application transaction without data, through a snapshot that ``writable`` gave."""
-        self.commit_transactions(snapshot, {app_id: version}, note)
-
-    def commit_transactions(self, snapshot: Snapshot, versions: Mapping[str, int], note: str = "") -> None:
-        """Commit application transactions, version by application, without data."""
         try:
             snapshot.delta.create_write_transaction(
                 [],
@@ -202,7 +186,7 @@ class Lake:
                 partition_by=[snapshot.contract.partition] if snapshot.contract.partition else None,
                 commit_properties=CommitProperties(
                     custom_metadata={"userMetadata": note} if note else None,
-                    app_transactions=[Transaction(app_id, version) for app_id, version in versions.items()],
+                    app_transactions=[Transaction(app_id, version)],
                 ),
             )
         except (DeltaError, OSError) as error:
@@ -233,6 +217,28 @@ class Lake:
             f"{table}: cannot write to {self.path(table)} ({first_line(error)})",
             "Check that the disk is there, writable and not full; what was committed before stands.",
         )
+
+
+def refuse_older(snapshot: Snapshot, day: date | None, level: int) -> None:
+    """Raise ``LakeError`` when the date was made from inputs that are as new as ``level``, or newer."""
+    recorded = snapshot.recorded_level(day)
+    if recorded >= level:
+        raise LakeError(
+            f"{snapshot.contract.name} {day or ''}: made meanwhile from newer inputs (level {recorded} >= {level})",
+            "Nothing was written and nothing is lost; the newer result stands.",
+        )
+
+
+def commit_properties(
+    table: str, day: date | None, level: int, inputs: Mapping[str, int], metadata: Mapping[str, Any] | None, **other: Any
+) -> CommitProperties:
+    """What the commit of a derived date says besides its files: its level and code, and where it comes from."""
+    user = {"table": table, "date": day.isoformat() if day else None, "level": level, "inputs": dict(inputs)}
+    marks = [Transaction(level_id(day), level)]
+    if code := (metadata or {}).get("code_version"):
+        marks.append(Transaction(code_id(day), code_number(code)))
+    note = {"userMetadata": json.dumps(user | dict(metadata or {}))}
+    return CommitProperties(custom_metadata=note, app_transactions=marks, **other)
 
 
 def first_line(error: Exception) -> str:
