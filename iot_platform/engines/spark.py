@@ -1,8 +1,7 @@
-"""The Spark engine: the same SQL texts on Spark, local or on a cluster, reading and committing Delta by itself."""
+"""The Spark engine: the same SQL texts on Spark, local or on a cluster. Its workers write; the lake commits."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,9 +22,11 @@ from iot_platform.engines.protocol import (
     view_columns,
 )
 from iot_platform.engines.session import first_line
+from iot_platform.engines.spark_files import DateWriter, read_files, write_files
 from iot_platform.errors import InputError, LakeError
 from iot_platform.lake import Lake
-from iot_platform.lake.snapshot import code_id, code_number, level_id
+from iot_platform.lake.data_files import replace_by_files
+from iot_platform.lake.lake import refuse_older
 from iot_platform.settings import Settings
 from iot_platform.transforms.catalog import Transform
 
@@ -76,33 +77,20 @@ class SparkDerived:
         from py4j.protocol import Py4JJavaError
         from pyspark.errors import PySparkException
 
+        # What is older than recorded is not worth writing; that is looked at again when it is committed.
+        refuse_older(lake.snapshot(table), day, level)
         contract = lake.contract(table)
-        # Delta skips a write whose transaction version is not new without a word: look first, as the lake does.
-        _refuse_older(lake, table, day, level)
-        user = {"table": table, "date": day.isoformat() if day else None, "level": level, "inputs": dict(inputs)}
         sort = list(contract.sort)
         files = max(1, -(-self.rows // FILE_ROWS))
         laid = self.frame.coalesce(1) if files == 1 else self.frame.repartitionByRange(files, *sort)
-        writer = laid.sortWithinPartitions(*sort).write.format("delta").mode("overwrite")
-        if day is not None:
-            writer = writer.option("replaceWhere", f"{contract.partition} = '{day.isoformat()}'")
         try:
-            (
-                writer.option("txnAppId", level_id(day))
-                .option("txnVersion", level)
-                .option("userMetadata", json.dumps(user | dict(metadata or {})))
-                .save(lake.path(table))
-            )
+            written = write_files(laid.sortWithinPartitions(*sort), DateWriter(lake.storage, contract, day))
         except (PySparkException, Py4JJavaError) as error:
-            _refuse_older(lake, table, day, level)
             raise LakeError(
                 f"{table}: Spark cannot write to {lake.path(table)} ({first_line(error)})",
                 "Check that the disk is there, writable and not full; what was committed before stands.",
             ) from None
-        made = lake.snapshot(table).version
-        if code := (metadata or {}).get("code_version"):  # Spark's writer takes one transaction only
-            lake.commit_transaction(lake.writable(table), code_id(day), code_number(code))
-        return made
+        return replace_by_files(lake, table, day, written, level=level, inputs=inputs, metadata=metadata)
 
     def __enter__(self) -> Self:
         return self
@@ -191,25 +179,12 @@ class SparkEngine:
         for view, columns in view_columns(transform).items():
             rows = inputs[view]
             frame = (
-                _read(session, rows)
+                read_files(session, rows)
                 if isinstance(rows, InputFiles)
                 else session.createDataFrame(_in_contract(rows, columns))
             )
             present = set(frame.columns)
             frame.select(*_typed(columns, present)).createOrReplaceTempView(view)
-
-
-def _read(session: SparkSession, rows: InputFiles) -> DataFrame:
-    from pyspark.sql import functions as f
-
-    snapshot = rows.snapshot
-    reader = session.read.format("delta").option("versionAsOf", snapshot.version)
-    frame = reader.load(snapshot.root)
-    if rows.days is not None:
-        frame = frame.where(f.col(str(snapshot.contract.partition)).isin(list(rows.days)))
-    if rows.after_seq:
-        frame = frame.where(f.col("ingest_seq") > rows.after_seq)
-    return frame
 
 
 def _in_contract(rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
@@ -238,15 +213,6 @@ def _typed(columns: Sequence[Column], present: set[str] | None = None) -> list[A
     ]
 
 
-def _refuse_older(lake: Lake, table: str, day: date | None, level: int) -> None:
-    recorded = lake.snapshot(table).recorded_level(day)
-    if recorded >= level:
-        raise LakeError(
-            f"{table} {day or ''}: made meanwhile from newer inputs (level {recorded} >= {level})",
-            "Nothing was written and nothing is lost; the newer result stands.",
-        )
-
-
 def _is_input_failure(error: Exception) -> bool:
     text = str(error)
-    return any(sign in text for sign in ("FAILED_READ_FILE", "FileNotFound", "DELTA_", "not a Parquet file"))
+    return any(sign in text for sign in ("FAILED_READ_FILE", "FileNotFound", "PATH_NOT_FOUND", "not a Parquet file"))

@@ -9,37 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from iot_platform.contracts.tables import Kind, TableContract
+from iot_platform.contracts.tables import TableContract
 from iot_platform.errors import LakeError
 from iot_platform.ingest.batch import BatchRules, Landing, Stamp
-from iot_platform.lake.lake import STATISTICS
+from iot_platform.lake.data_files import DataFile, parquet_options, statistics
 from iot_platform.lake.storage import Storage
 
 # A worker holds this many rows of a table, then they become files: bounds its memory.
 ROWS_PER_FILE = 500_000
 FILE, SUMMARY = "file", "summary"
 RESULT_SCHEMA = pa.schema([("kind", pa.string()), ("detail", pa.string())])
-# Never repeats: a dictionary would only cost.
-UNIQUE = frozenset({"event_id"})
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """One Parquet file of a table: ``path`` relative to the table, ``day`` its partition, ``stats`` as Delta wants them."""
-
-    table: str
-    path: str
-    day: str
-    size: int
-    modified_ms: int
-    stats: str
 
 
 @dataclass(frozen=True)
@@ -87,52 +71,6 @@ class Writer:
                     "Check that the disk or the bucket is there, writable and not full; nothing is lost, run it again",
                 ) from None
             yield DataFile(table.name, path, day, size, self.stamp.began_us // 1_000, json.dumps(statistics(chunk)))
-
-
-def parquet_options(table: TableContract) -> dict[str, Any]:
-    """zstd; growing numbers and times as differences, unique values plain, all others by dictionary."""
-    columns = [column for column in table.columns if column.name != table.partition]
-    growing = [column.name for column in columns if column.kind in {Kind.TIMESTAMP, Kind.BIGINT}]
-    lists = {Kind.HEADERS, Kind.CHANGES}
-    repeated = [
-        column.name for column in columns
-        if column.name not in growing and column.name not in UNIQUE and column.kind not in lists
-        and column.kind is not Kind.BOOLEAN
-    ]  # fmt: skip
-    return {
-        "compression": "zstd",
-        "use_dictionary": repeated,
-        "column_encoding": dict.fromkeys(growing, "DELTA_BINARY_PACKED"),
-        "coerce_timestamps": "us",
-    }
-
-
-def statistics(rows: pa.Table) -> dict[str, Any]:
-    """Delta's file statistics, for the columns that the platform prunes by."""
-    stats: dict[str, Any] = {"numRecords": rows.num_rows, "minValues": {}, "maxValues": {}, "nullCount": {}}
-    for name in rows.column_names:
-        if name in STATISTICS:
-            column = rows[name]
-            stats["nullCount"][name] = column.null_count
-            if column.null_count < rows.num_rows:
-                if pa.types.is_timestamp(column.type):
-                    # Milliseconds are what Delta's readers expect; the bounds are rounded outwards.
-                    low, high = _bounds(column.cast(pa.int64()))
-                    stats["minValues"][name] = _iso_ms(low // 1_000)
-                    stats["maxValues"][name] = _iso_ms(-(-high // 1_000))
-                else:
-                    stats["minValues"][name], stats["maxValues"][name] = _bounds(column)
-    return stats
-
-
-def _bounds(column: Any) -> tuple[Any, Any]:
-    found = pc.call_function("min_max", [column]).as_py()
-    return found["min"], found["max"]
-
-
-def _iso_ms(moment_ms: int) -> str:
-    moment = pa.scalar(moment_ms, pa.timestamp("ms", tz="UTC")).as_py()
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment_ms % 1_000:03d}Z"
 
 
 def _results(kind: str, details: list[str]) -> pa.RecordBatch:

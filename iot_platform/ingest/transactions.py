@@ -10,10 +10,9 @@ from collections.abc import Sequence
 
 from deltalake import CommitProperties, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.transaction import AddAction
 
 from iot_platform.errors import LakeError, ServiceError
-from iot_platform.ingest.files import DataFile
+from iot_platform.lake.data_files import DataFile
 from iot_platform.lake.lake import Lake
 
 ATTEMPTS = 100
@@ -39,7 +38,7 @@ def commit_once(
         assert partition
         try:
             snapshot.delta.create_write_transaction(
-                [AddAction(f.path, f.size, {partition: f.day}, f.modified_ms, True, f.stats) for f in files],
+                [file.action(partition) for file in files],
                 mode="append",
                 schema=snapshot.delta.schema(),
                 partition_by=[partition],
