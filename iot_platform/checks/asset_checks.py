@@ -1,9 +1,11 @@
-"""The checks as Dagster asset checks: which there are, and how a run of several dates gives each date its own result."""
+"""The checks as Dagster asset checks: one step a table, and in a run of several dates each date gets its own results.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+All checks of a table are one step, so that what they read is read once; any of them can still be run alone.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 
@@ -12,92 +14,83 @@ from iot_platform.assets.metadata import asset_key
 from iot_platform.assets.platform import Platform
 from iot_platform.assets.registry import REGISTRY
 from iot_platform.automation.partitions import dates
-from iot_platform.checks.conservation import conserves, offsets_conserve
-from iot_platform.checks.contract import CONTRACT_CHECK, contract_holds
-from iot_platform.checks.health import fleet_is_healthy
-from iot_platform.checks.known import devices_are_declared, metrics_are_declared
+from iot_platform.checks.catalog import DateCheck, TableCheck, blocking_checks, date_checks, dated_tables, table_checks
+from iot_platform.checks.inspection import Inspection
 from iot_platform.checks.outcome import Outcome
-from iot_platform.lake.lake import Lake
-from iot_platform.lake.levels import daily_transforms
+from iot_platform.checks.schema import VERSION
+from iot_platform.checks.thresholds import load_thresholds
+from iot_platform.contracts.tables import TABLES
+from iot_platform.errors import PlatformError
 
+__all__ = ["asset_checks", "blocking_checks"]  # the level sensor asks which block
 
-@dataclass(frozen=True)
-class DateCheck:
-    """A check of one property of one table on one date. A blocking one stops what reads the table; the others warn."""
-
-    table: str
-    name: str
-    description: str
-    evaluate: Callable[[Lake, date], Outcome]
-    blocking: bool = False
-    also_reads: tuple[str, ...] = ()
-
-    @property
-    def severity(self) -> dg.AssetCheckSeverity:
-        return dg.AssetCheckSeverity.ERROR if self.blocking else dg.AssetCheckSeverity.WARN
-
-    @property
-    def key(self) -> dg.AssetCheckKey:
-        return dg.AssetCheckKey(asset_key(self.table), self.name)
-
-
-def _contract_check(table: str) -> DateCheck:
-    def evaluate(lake: Lake, day: date) -> Outcome:
-        return contract_holds(lake, table, day)
-
-    return DateCheck(
-        table, CONTRACT_CHECK, "What landed holds to the table's contract: types, nulls, bounds, unique keys.", evaluate,
-        blocking=True,
-    )  # fmt: skip
-
-
-def date_checks() -> list[DateCheck]:
-    """Every check that gives a result a date."""
-    return [
-        *(_contract_check(table) for table in (*BRONZE, *(transform.table for transform in daily_transforms()))),
-        DateCheck(
-            "silver/readings", "conservation", "Bronze = Silver + rejected + pending: no row vanishes, none appears.",
-            conserves, blocking=True, also_reads=("bronze/readings", "silver/rejected_readings"),
-        ),
-        DateCheck(
-            "silver/readings", "devices_are_declared", "Every device that reported was declared.",
-            devices_are_declared, also_reads=("registry/devices",),
-        ),
-        DateCheck(
-            "silver/readings", "metrics_are_declared", "Every metric that came has declared bounds.",
-            metrics_are_declared, also_reads=("registry/metrics",),
-        ),
-        DateCheck(
-            "gold/sensor_health", "fleet_is_healthy", "The share of failing device windows is small.", fleet_is_healthy
-        ),
-    ]  # fmt: skip
+AT_ONCE = 500  # storage ids in one query
+C = TypeVar("C", DateCheck, TableCheck)
 
 
 def asset_checks(partitions: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
-    """All checks, as Dagster runs them."""
+    """All checks, as Dagster runs them: one step a table."""
+    by_date, whole = date_checks(), table_checks()
     return [
-        *(_partitioned(check, partitions) for check in date_checks()),
-        *(_whole_table(table) for table in REGISTRY),
-        _offsets(),
+        _step(table, _about(table, by_date), _about(table, whole), partitions)
+        for table in (*dated_tables(), *REGISTRY)
     ]
 
 
-def _partitioned(check: DateCheck, partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=asset_key(check.table),
-        name=check.name,
-        description=check.description,
-        blocking=check.blocking,
-        additional_deps=[asset_key(table) for table in check.also_reads],
-        partitions_def=partitions,
+def _step(
+    table: str, by_date: Sequence[DateCheck], whole: Sequence[TableCheck], partitions: dg.PartitionsDefinition
+) -> dg.AssetChecksDefinition:
+    view = TABLES[table].view
+    specs = {
+        check.key: dg.AssetCheckSpec(
+            check.name,
+            asset=asset_key(table),
+            description=check.description,
+            blocking=check.blocking,
+            additional_deps=[asset_key(other) for other in check.also_reads],
+            partitions_def=partitions if isinstance(check, DateCheck) else None,
+        )
+        for check in (*by_date, *whole)
+    }
+
+    @dg.multi_asset_check(
+        name=f"check_{view}", specs=list(specs.values()), description=f"All checks of {table}.", can_subset=True
     )
-    def run(context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]) -> Any:
-        # Dagster would give a range one result without a partition; each date gets its own, then the step's output.
-        for day in dates(sorted({*context.partition_keys, *_reported(context, check.table)})):
-            yield evaluation(context, check, day, check.evaluate(platform.lake, day))
-        yield dg.Output(None)
+    def run(context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[Any]:
+        chosen = context.selected_asset_check_keys
+        chosen_by_date = [check for check in by_date if check.key in chosen]
+        days: list[date] = []
+        if chosen_by_date:
+            own = context.partition_keys if context.has_partition_key_range or context.has_partition_key else []
+            days = dates(sorted({*own, *_reported(context, table)}))
+        inspection = inspect(platform, days)
+        made = newest_materializations(context.instance, table, days)
+        for day in days:
+            # Dagster would give a range one result without a partition; each date gets its own, then the step's output.
+            for check in chosen_by_date:
+                yield evaluation(check, check.evaluate(inspection, day), day, made.get(day))
+        for check in whole:
+            if check.key in chosen:
+                seen = seen_version(context.instance, check.key)
+                yield evaluation(check, check.evaluate(inspection, seen))
+        for key, spec in specs.items():
+            if key in chosen:
+                yield dg.Output(None, spec.get_python_identifier())
 
     return run
+
+
+def _about(table: str, checks: Sequence[C]) -> list[C]:
+    return [check for check in checks if check.table == table]
+
+
+def inspect(platform: Platform, days: Sequence[date] = ()) -> Inspection:
+    """What the checks of a step look at; a wrong thresholds file is the step's failure, in one line."""
+    try:
+        thresholds = load_thresholds(platform.settings)
+    except PlatformError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+    return Inspection(platform.lake, thresholds, platform.now(), tuple(days))
 
 
 def _reported(context: dg.AssetCheckExecutionContext, table: str) -> set[str]:
@@ -112,24 +105,54 @@ def _reported(context: dg.AssetCheckExecutionContext, table: str) -> set[str]:
     }
 
 
+def newest_materializations(
+    instance: dg.DagsterInstance, table: str, days: Iterable[date]
+) -> Mapping[date, dg.EventLogRecord]:
+    """The newest materialization of each of these dates, in two questions however many they are."""
+    wanted = {day.isoformat() for day in days}
+    if not wanted:
+        return {}
+    key = asset_key(table)
+    ids = instance.event_log_storage.get_latest_storage_id_by_partition(
+        key, dg.DagsterEventType.ASSET_MATERIALIZATION, wanted
+    )
+    found: dict[date, dg.EventLogRecord] = {}
+    chosen = sorted(ids.values())
+    for first in range(0, len(chosen), AT_ONCE):
+        part = chosen[first : first + AT_ONCE]
+        records = instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=key, storage_ids=part), limit=len(part)
+        ).records
+        found |= {date.fromisoformat(record.partition_key): record for record in records if record.partition_key}
+    return found
+
+
+def seen_version(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> int | None:
+    """The table version that the last evaluation of a check looked at, as its metadata says."""
+    record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key]).get(key)
+    for one in [record] if record and record.event else []:
+        assert one.event
+        event = one.event.dagster_event
+        if event and event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            value = event.asset_check_evaluation_data.metadata.get(VERSION)
+            return int(value.value) if value else None  # pyright: ignore[reportArgumentType]
+    return None
+
+
 def evaluation(
-    context: dg.AssetCheckExecutionContext, check: DateCheck, day: date, outcome: Outcome
+    check: DateCheck | TableCheck, outcome: Outcome, day: date | None = None, made: dg.EventLogRecord | None = None
 ) -> dg.AssetCheckEvaluation:
     """The outcome as Dagster's event, tied to the materialization of the date that it looked at."""
-    key = asset_key(check.table)
-    records = context.instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=key, asset_partitions=[day.isoformat()]), limit=1
-    ).records
     return dg.AssetCheckEvaluation(
-        asset_key=key,
+        asset_key=asset_key(check.table),
         check_name=check.name,
         passed=outcome.passed,
-        metadata=outcome.metadata,
-        severity=check.severity,
+        metadata=outcome.all_metadata,
+        severity=outcome.severity,
         description=outcome.description or None,
         blocking=check.blocking,
-        partition=day.isoformat(),
-        target_materialization_data=_target(records[0]) if records else None,
+        partition=day.isoformat() if day else None,
+        target_materialization_data=_target(made) if made else None,
     )
 
 
@@ -141,47 +164,3 @@ def _target(record: Any) -> Any:
     return AssetCheckEvaluationTargetMaterializationData(
         run_id=record.event_log_entry.run_id, storage_id=record.storage_id, timestamp=record.timestamp
     )
-
-
-def _whole_table(table: str) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=asset_key(table),
-        name=CONTRACT_CHECK,
-        description="What landed holds to the table's contract: types, nulls, bounds, unique keys.",
-        blocking=True,
-    )
-    def run(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
-        outcome = contract_holds(platform.lake, table, None)
-        return dg.AssetCheckResult(
-            passed=outcome.passed, metadata=outcome.metadata, description=outcome.description or None
-        )
-
-    return run
-
-
-def _offsets() -> dg.AssetChecksDefinition:
-    """Offsets know no dates: one result for the whole table, at each drain."""
-
-    @dg.asset_check(
-        asset=asset_key("bronze/readings"),
-        name="offsets_conservation",
-        description="Every consumed Kafka record is in Bronze or in quarantine, exactly once.",
-        blocking=True,
-        additional_deps=[asset_key("bronze/quarantine")],
-    )
-    def run(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
-        outcome = offsets_conserve(platform.lake)
-        return dg.AssetCheckResult(
-            passed=outcome.passed, metadata=outcome.metadata, description=outcome.description or None
-        )
-
-    return run
-
-
-def blocking_checks() -> dict[str, list[dg.AssetCheckKey]]:
-    """Per table, the checks that stop what reads it."""
-    found: dict[str, list[dg.AssetCheckKey]] = {}
-    for check in date_checks():
-        if check.blocking:
-            found.setdefault(check.table, []).append(check.key)
-    return found

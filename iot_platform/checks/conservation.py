@@ -28,7 +28,8 @@ def conserves(lake: Lake, day: date) -> Outcome:
             "pending": line.pending,
             "difference": line.difference,
         },
-    )
+        figure=abs(line.difference), unit="rows", fail_at=1.0,
+    )  # fmt: skip
 
 
 def offsets_conserve(lake: Lake) -> Outcome:
@@ -47,4 +48,5 @@ def offsets_conserve(lake: Lake) -> Outcome:
             "redriven": ledger.redriven,
             "difference": missing,
         },
-    )
+        figure=abs(missing), unit="records", fail_at=1.0,
+    )  # fmt: skip

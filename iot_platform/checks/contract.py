@@ -1,4 +1,4 @@
-"""The contract check: every row that landed for a date holds to the table's declaration, and its keys are unique."""
+"""The contract check: every row that landed for a date holds to the table's declaration; and the keys of the date's rows."""
 
 from __future__ import annotations
 
@@ -9,41 +9,53 @@ import dagster as dg
 
 from iot_platform.checks.outcome import Outcome, found
 from iot_platform.contracts.duckdb import select_files
-from iot_platform.contracts.tables import TableContract
 from iot_platform.errors import DataError
 from iot_platform.lake.lake import Lake
+from iot_platform.lake.snapshot import Snapshot
 
 CONTRACT_CHECK = "contract"
+UNIQUE_CHECK = "keys_are_unique"
+MOST_SHOWN = 1000
 BATCH_ROWS = 131_072
 
 
 def contract_holds(lake: Lake, table: str, day: date | None) -> Outcome:
-    """Whether the rows of one date (None: of the whole table) hold: types, nulls, bounds, closed lists, unique keys."""
+    """Whether the rows of one date (None: of the whole table) hold: types, nulls, bounds, closed lists."""
     from iot_platform.contracts.pandera import describe_violations, violations  # slow to import
 
-    snapshot = lake.snapshot(table)
-    contract = snapshot.contract
-    source = select_files(contract, snapshot.files(None if day is None else [day]))
+    snapshot, source = _rows(lake, table, day)
     rows = snapshot.rows if day is None else snapshot.rows_by_date.get(day, 0)
     with lake.reading(table) as connection:
-        broken = violations(contract, connection.sql(source).to_arrow_reader(BATCH_ROWS))
-        if broken is not None:
-            cases: list[dict[str, Any]] = broken.select("column", "check", "failure_case").to_dicts()
-            return found(cases, describe_violations(broken), rows=rows, violations=len(cases))
-        return found(_repeated(connection, contract, source), "the key is not unique", rows=rows)
+        broken = violations(snapshot.contract, connection.sql(source).to_arrow_reader(BATCH_ROWS))
+    if broken is None:
+        return found([], "", unit="values", rows=rows)
+    cases: list[dict[str, Any]] = broken.select("column", "check", "failure_case").to_dicts()
+    return found(cases, describe_violations(broken), unit="values", rows=rows)
 
 
-def _repeated(connection: Any, contract: TableContract, source: str) -> list[dict[str, Any]]:
-    keys = ", ".join(f'"{key}"' for key in contract.keys)
-    answer = connection.execute(
-        f"select {keys}, count(*) as times from ({source}) group by {keys} having count(*) > 1 order by times desc limit 11"
-    )
-    names = [column[0] for column in answer.description]
-    return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+def keys_are_unique(lake: Lake, table: str, day: date | None) -> Outcome:
+    """Whether no key stands twice in the rows of one date (None: of the whole table)."""
+    snapshot, source = _rows(lake, table, day)
+    keys = ", ".join(f'"{key}"' for key in snapshot.contract.keys)
+    with lake.reading(table) as connection:
+        answer = connection.execute(
+            f"select {keys}, count(*) as times from ({source}) group by {keys} having count(*) > 1"
+            f" order by times desc, {keys}"
+        )
+        names = [column[0] for column in answer.description or ()]
+        repeated = [dict(zip(names, row, strict=True)) for row in answer.fetchmany(MOST_SHOWN)]
+    told = f"{len(repeated)}{' and more' if len(repeated) == MOST_SHOWN else ''} key(s) stand more than once: {keys}"
+    return found(repeated, told, unit="keys")
+
+
+def _rows(lake: Lake, table: str, day: date | None) -> tuple[Snapshot, str]:
+    snapshot = lake.snapshot(table)
+    return snapshot, select_files(snapshot.contract, snapshot.files(None if day is None else [day]))
 
 
 def broken_before_commit(error: DataError) -> Outcome:
     """The outcome for a date whose rows broke the contract when they were made: nothing of it landed."""
     return Outcome(
-        False, error.what, {"error": dg.MetadataValue.text(error.what), "what_now": error.todo, "committed": False}
-    )
+        False, error.what, {"error": dg.MetadataValue.text(error.what), "what_now": error.todo, "committed": False},
+        unit="values", fail_at=1.0,
+    )  # fmt: skip

@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date
 
-import dagster as dg
-
-from iot_platform.assets.metadata import markdown_table
-from iot_platform.checks.outcome import Outcome
+from iot_platform.checks.inspection import Inspection, Part
+from iot_platform.checks.outcome import Outcome, judged, shown
+from iot_platform.checks.rates import SHARE, grouped, judge
 from iot_platform.checks.sql import rows
-from iot_platform.lake.lake import Lake
-
-MAX_FAILING_SHARE = 0.2
 
 
-def fleet_is_healthy(lake: Lake, day: date, max_failing_share: float = MAX_FAILING_SHARE) -> Outcome:
-    """At most ``max_failing_share`` of the date's device windows are failing; the worst devices are shown."""
+def fleet_is_healthy(inspection: Inspection, day: date) -> Outcome:
+    """Few of the date's device windows are failing; the worst devices are shown."""
+    threshold = inspection.thresholds["fleet_is_healthy"]
     devices = rows(
-        lake,
+        inspection.lake,
         day,
-        "select device_id, count(*) as windows, count(*) filter (where is_failing) as failing,"
-        " round(avg(health_pct), 1) as health_pct from gold_sensor_health group by device_id"
-        " order by health_pct, device_id",
+        "select device_id, any_value(contract) as contract, any_value(site) as site, count(*) as windows,"
+        " count(*) filter (where is_failing) as failing, round(avg(health_pct), 1) as health_pct"
+        " from gold_sensor_health group by device_id order by avg(health_pct), device_id",
         ("gold/sensor_health",),
     )
-    windows = sum(device["windows"] for device in devices)
-    failing = sum(device["failing"] for device in devices)
-    share = failing / windows if windows else 0.0
-    worst = [device for device in devices if device["failing"]]
-    return Outcome(
-        share <= max_failing_share,
-        "" if share <= max_failing_share else f"{share:.1%} of the device windows fail; allowed are {max_failing_share:.0%}",
-        {
-            "devices": len(devices),
-            "windows": windows,
-            "failing_windows": failing,
-            "failing_share": share,
-            "silent_devices": sum(1 for device in devices if device["health_pct"] == 0),
-            **({"offending": dg.MetadataValue.md(markdown_table(worst))} if worst else {}),
-        },
-    )
+    windows: Counter[Part] = Counter()
+    failing: Counter[Part] = Counter()
+    for device in devices:
+        part = Part(device["contract"], site=device["site"])
+        windows[part] += device["windows"]
+        failing[part] += device["failing"]
+    outcome, worst = judge(grouped(windows, failing, threshold, ("contract", "site")), threshold.min_rows, "fail")
+    parts = set(worst.parts if worst else windows)
+    sick = [one for one in devices if one["failing"] and Part(one["contract"], site=one["site"]) in parts]
+    silent = sum(1 for device in devices if device["health_pct"] == 0)
+    metadata = {**outcome.metadata, "devices": len(devices), "silent_devices": silent, **shown(sick)}
+    if worst is None:
+        return Outcome(**{**vars(outcome), "metadata": metadata})
+    said = outcome.description.replace(" rows", " device windows", 1)
+    return judged(worst.share, worst.bounds, SHARE, said, metadata)

@@ -19,12 +19,18 @@ def usable(number: int = 0, day: date = D, **other: Any) -> Row:
     return row | {"processed_at": NOW, "pipeline_version": "t", "event_date": day} | other
 
 
-def health(device: str, percent: float, window: int = 0, day: date = D) -> Row:
+def rejected(number: int = 0, reason: str = "duplicate", day: date = D, **other: Any) -> Row:
+    """One row of ``silver/rejected_readings``."""
+    row = {name: value for name, value in usable(number, day).items() if name not in ("recent_count", "is_anomaly")}
+    return row | {"reason": reason} | other
+
+
+def health(device: str, percent: float, window: int = 0, day: date = D, **other: Any) -> Row:
     """One row of ``gold/sensor_health``."""
     row = {"device_id": device, "window_start": at(day, 0) + timedelta(minutes=5 * window), "window_seconds": 300}
     row |= {"contract": "sensor_reading", "expected": 5.0, "actual": round(percent / 20), "health_pct": percent}
     row |= {"is_failing": percent < 90, "processed_at": NOW, "pipeline_version": "t", "event_date": day}
-    return row
+    return row | other
 
 
 def device(device_id: str, source: str = "declared") -> Row:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from iot_platform.checks.contract import broken_before_commit, contract_holds
+from iot_platform.checks.contract import broken_before_commit, contract_holds, keys_are_unique
 from iot_platform.errors import DataError
 from iot_platform_tests.assets.small_lake import DAY, D, SmallLake
-from iot_platform_tests.checks.rows import device, health, usable
+from iot_platform_tests.checks.rows import device, health, rejected, usable
 
 
 def shown(outcome: Any) -> str:
@@ -39,16 +39,22 @@ def test_a_value_outside_its_bounds_is_shown(small: SmallLake) -> None:
 
 
 def test_a_value_off_the_closed_list_is_shown(small: SmallLake) -> None:
-    rejected = {name: value for name, value in usable().items() if name not in ("recent_count", "is_anomaly")}
-    small.put("silver/rejected_readings", D, [rejected | {"reason": "did not like it"}])
+    small.put("silver/rejected_readings", D, [rejected(reason="did not like it")])
     outcome = contract_holds(small.lake, "silver/rejected_readings", D)
     assert not outcome.passed and "did not like it" in shown(outcome)
 
 
-def test_a_repeated_key_is_shown_with_how_often(small: SmallLake) -> None:
+def test_a_repeated_key_is_shown_with_how_often_and_is_no_matter_of_the_contract(small: SmallLake) -> None:
     small.put("silver/readings", D, [usable(0), usable(1), usable(1)])
-    outcome = contract_holds(small.lake, "silver/readings", D)
-    assert not outcome.passed and "| e1 | temperature | 2 |" in shown(outcome)
+    outcome = keys_are_unique(small.lake, "silver/readings", D)
+    assert not outcome.passed and outcome.figure == 1 and "| e1 | temperature | 2 |" in shown(outcome)
+    assert contract_holds(small.lake, "silver/readings", D).passed
+
+
+def test_a_key_may_stand_on_two_dates(small: SmallLake) -> None:
+    small.put("silver/readings", D, [usable(0)])
+    small.put("silver/readings", D + DAY, [usable(0, D + DAY)])
+    assert keys_are_unique(small.lake, "silver/readings", D).passed
 
 
 def test_other_dates_are_not_looked_at(small: SmallLake) -> None:

@@ -4,28 +4,42 @@ from __future__ import annotations
 
 from iot_platform.checks.health import fleet_is_healthy
 from iot_platform_tests.assets.small_lake import D, SmallLake
+from iot_platform_tests.checks.conftest import Inspect
 from iot_platform_tests.checks.rows import health
 
+TABLE = "gold/sensor_health"
 
-def test_a_fleet_that_reports_is_healthy(small: SmallLake) -> None:
-    small.put("gold/sensor_health", D, [health(f"d{n}", 100) for n in range(5)])
-    outcome = fleet_is_healthy(small.lake, D)
+
+def test_a_fleet_that_reports_is_healthy(small: SmallLake, inspect: Inspect) -> None:
+    small.put(TABLE, D, [health(f"d{n}", 100) for n in range(5)])
+    outcome = fleet_is_healthy(inspect(), D)
     assert outcome.passed and outcome.metadata["devices"] == 5 and "offending" not in outcome.metadata
 
 
-def test_one_of_five_may_fail_and_is_shown(small: SmallLake) -> None:
-    small.put("gold/sensor_health", D, [health("mute", 0), *(health(f"d{n}", 100) for n in range(4))])
-    outcome = fleet_is_healthy(small.lake, D)
+def test_one_of_six_may_fail_and_is_shown(small: SmallLake, inspect: Inspect) -> None:
+    small.put(TABLE, D, [health("mute", 0), *(health(f"d{n}", 100) for n in range(5))])
+    outcome = fleet_is_healthy(inspect(), D)
     assert outcome.passed and outcome.metadata["silent_devices"] == 1
-    assert "| mute | 1 | 1 | 0.0 |" in outcome.metadata["offending"].value
+    assert "| mute | sensor_reading | None | 1 | 1 | 0.0 |" in outcome.metadata["offending"].value
 
 
-def test_more_than_the_share_allowed_fails(small: SmallLake) -> None:
-    small.put("gold/sensor_health", D, [health("mute", 0), health("weak", 80), *(health(f"d{n}", 100) for n in range(6))])
-    outcome = fleet_is_healthy(small.lake, D)
-    assert not outcome.passed and outcome.description.startswith("25.0% of the device windows fail")
-    assert fleet_is_healthy(small.lake, D, max_failing_share=0.25).passed
+def test_the_share_from_which_it_warns_is_the_file_s(small: SmallLake, inspect: Inspect) -> None:
+    small.put(TABLE, D, [health("mute", 0), health("weak", 80), *(health(f"d{n}", 100) for n in range(6))])
+    outcome = fleet_is_healthy(inspect(), D)
+    assert not outcome.passed and outcome.description.startswith("25.00% of 8 device windows fail")
+    assert fleet_is_healthy(inspect(fleet_is_healthy={"warn": 0.26}), D).passed
 
 
-def test_a_date_without_windows_is_healthy(small: SmallLake) -> None:
-    assert fleet_is_healthy(small.lake, D).passed
+def test_a_site_with_bounds_of_its_own_is_judged_by_itself(small: SmallLake, inspect: Inspect) -> None:
+    sick = [health(f"c{n}", 0, site="cellar") for n in range(5)]
+    small.put(TABLE, D, [*sick, *(health(f"d{n}", 100, site="hall") for n in range(5))])
+    assert not fleet_is_healthy(inspect(), D).passed
+    lenient = inspect(fleet_is_healthy={"overrides": [{"site": "cellar", "warn": None}]})
+    assert fleet_is_healthy(lenient, D).passed
+    strict = inspect(fleet_is_healthy={"warn": None, "overrides": [{"site": "cellar", "fail": 0.5}]})
+    outcome = fleet_is_healthy(strict, D)
+    assert not outcome.passed and "of site cellar" in outcome.description and "d1" not in outcome.metadata["offending"].value
+
+
+def test_a_date_without_windows_is_healthy(inspect: Inspect) -> None:
+    assert fleet_is_healthy(inspect(), D).passed
