@@ -79,9 +79,9 @@ def lineage_of_sql(
 ) -> ColumnLineage:
     """Per column that a query yields, in order, the (table, column) pairs it is made from, sorted.
 
-    ``schemas``: the columns of every table the query reads, by its bare name (catalog and schema left out). ``keys``: the
+    ``schemas``: the columns of the tables that the query reads, by bare name (catalog and schema left out). ``keys``: the
     columns that tell a table's rows apart, for what aggregates rows alone. Raises ``ValueError`` for a query that cannot be
-    read or names a column that no table has.
+    read, or names a column that cannot be told to be of a table.
     """
     from sqlglot import exp, parse_one
     from sqlglot.errors import SqlglotError
@@ -97,8 +97,8 @@ def lineage_of_sql(
         root = build_scope(qualify(tree, schema=typed, dialect=dialect, quote_identifiers=False))
     except SqlglotError as error:
         raise ValueError(f"the lineage of a query cannot be told: {' '.join(str(error).split())[:300]}") from None
-    if root is None:
-        raise ValueError("the lineage of a query cannot be told: it selects nothing")
+    if root is None or "*" in _names(root):
+        raise ValueError("the lineage of a query cannot be told: it names no columns")
     walk = _Walk(keys or {})
     return {name: tuple(sorted(walk.column(root, name))) for name in _names(root)}
 
@@ -143,7 +143,9 @@ class _Walk:
             if declared := named.get(window.alias):
                 yield from self._columns(scope, declared)
         for aggregate in expression.find_all(exp.AggFunc):
-            if not aggregate.find_ancestor(exp.Window) and not any(self._columns(scope, aggregate)):
+            # `percentile_cont(0.5) within group (order by x)` names its column outside the function.
+            whole = aggregate.parent if isinstance(aggregate.parent, exp.WithinGroup) else aggregate
+            if not aggregate.find_ancestor(exp.Window) and not any(self._columns(scope, whole)):
                 yield from self._rows(scope)
 
     def _columns(self, scope: Scope, expression: Expr) -> Iterator[Source]:
