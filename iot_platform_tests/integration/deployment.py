@@ -43,6 +43,10 @@ query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on Partit
   assetBackfillData { assetBackfillStatuses { ... on AssetPartitionsStatusCounts {
     assetKey { path } numPartitionsTargeted numPartitionsMaterialized numPartitionsFailed } } } } } }
 """
+RUN = """
+mutation ($run: ExecutionParams!) { launchRun(executionParams: $run) { __typename
+  ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
+"""
 FRESHNESS = """
 query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
   freshnessStatusInfo { freshnessStatus } } } }
@@ -120,6 +124,30 @@ class Deployment:
         answer = self.ui.ask(LAUNCH, backfill=chosen)["launchPartitionBackfill"]
         assert answer["__typename"] == "LaunchBackfillSuccess", answer
         return answer["backfillId"]
+
+    def run_check(self, table: str, check: str, day: date) -> str:
+        """What the button of a check sends for one date: the check alone, no table is made; the run's id."""
+        run = {
+            "selector": {
+                "repositoryName": "__repository__", "repositoryLocationName": "iot_platform.definitions",
+                "jobName": "__ASSET_JOB", "assetSelection": [],
+                "assetCheckSelection": [{"assetKey": key_of(table), "name": check}],
+            },
+            "runConfigData": "{}", "mode": "default",
+            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": day.isoformat()}]},
+        }  # fmt: skip
+        answer = self.ui.ask(RUN, run=run)["launchRun"]
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        return answer["run"]["runId"]
+
+    def wait_for_check(self, table: str, check: str, day: date, status: str) -> Checked:
+        """The newest result of the check on the date, once it is this one."""
+        found = until(
+            lambda: self.checked(table, check),
+            lambda seen: day in seen and seen[day].status == status,
+            f"{check} of {table} {day} {status}",
+        )
+        return found[day]
 
     def backfill(self, identity: str) -> dict[str, Any]:
         return self.ui.ask(BACKFILL, id=identity)["partitionBackfillOrError"]
