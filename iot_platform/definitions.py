@@ -17,17 +17,22 @@ import dagster as dg
 from iot_platform.alerts.resource import AlertChannels
 from iot_platform.alerts.sensor import alerts_sensor
 from iot_platform.assets.bronze import bronze_assets
+from iot_platform.assets.check_results import check_results_asset
 from iot_platform.assets.derived import derived_asset
+from iot_platform.assets.maintenance import maintenance
 from iot_platform.assets.marts import marts_assets
 from iot_platform.assets.platform import Platform
 from iot_platform.assets.registry import registry_assets
+from iot_platform.assets.reports import daily_report, p95_report
 from iot_platform.assets.topics import topic_assets
+from iot_platform.automation.check_history import check_history_sensor
 from iot_platform.automation.date_freshness import date_freshness_checks, date_freshness_sensor
 from iot_platform.automation.freshness import with_freshness
 from iot_platform.automation.level_sensor import level_sensor
 from iot_platform.automation.marts_sensor import marts_sensor
 from iot_platform.automation.observation import observation_sensor
-from iot_platform.automation.partitions import daily
+from iot_platform.automation.partitions import daily, weekly
+from iot_platform.automation.report_schedules import report_schedules
 from iot_platform.automation.schedules import close_day
 from iot_platform.automation.streaming_sensor import streaming_sensor
 from iot_platform.checks.asset_checks import asset_checks
@@ -66,7 +71,7 @@ def build_defs(
 
 def _definitions(settings: Settings, overrides: Mapping[str, Any], manifest: Path) -> dg.Definitions:
     partitions = daily(settings)
-    marts = marts_assets(settings, manifest)
+    marts = marts_assets(settings, manifest, partitions)
     return dg.Definitions(
         assets=[
             *with_freshness(topic_assets(settings)),
@@ -76,6 +81,10 @@ def _definitions(settings: Settings, overrides: Mapping[str, Any], manifest: Pat
                     registry_assets(settings),
                     *(derived_asset(transform, settings, partitions) for transform in daily_transforms()),
                     marts,
+                    check_results_asset(settings),
+                    daily_report(partitions),
+                    p95_report(weekly(settings)),
+                    maintenance,
                 ]
             ),
         ],
@@ -86,9 +95,10 @@ def _definitions(settings: Settings, overrides: Mapping[str, Any], manifest: Pat
             marts_sensor(marts),
             observation_sensor(),
             date_freshness_sensor(),
+            check_history_sensor(),
             alerts_sensor(),
         ],
-        schedules=[close_day(partitions)],
+        schedules=[close_day(partitions), *report_schedules()],
         resources={"platform": Platform(settings), "alerts": AlertChannels.of(settings), **overrides},
         # The engines use all cores for one table: a process a step would only add its start to each.
         executor=dg.in_process_executor,

@@ -19,6 +19,8 @@ from iot_platform.errors import InputError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 SHIPPED_THRESHOLDS = PROJECT_ROOT / "iot_platform" / "thresholds.yaml"
+SUBMITTED = "submitted"
+"""The ``spark_master`` of a program that runs under spark-submit."""
 NOT_OURS = ("JAVA_HOME", "AWS_")
 """How the names begin that are not ``IOT_<NAME>``."""
 
@@ -73,7 +75,9 @@ class Settings(BaseSettings):
     duckdb_memory: str = Field("4GB", description="memory limit of the DuckDB engine")
     duckdb_threads: int = Field(0, ge=0, description="threads of the DuckDB engine; 0: all cores")
     spark_memory: str = Field("2g", description="driver memory of local Spark")
-    spark_master: str = Field("local[*]", description="Spark master")
+    spark_master: str = Field(
+        "local[*]", description="Spark master; `submitted`: the one that spark-submit was told, with its own options"
+    )
 
     dagster_url: str = Field("", description="where Dagster's UI is reached, for the links in messages, e.g. https://dagster.lan")
     slack_webhook_url: SecretStr = Field(SecretStr(""), description="Slack incoming webhook; empty: no messages to Slack")

@@ -17,7 +17,6 @@ from iot_platform.errors import InputError
 Definition = TypeVar("Definition", dg.AssetsDefinition, dg.AssetSpec)
 
 REPORT_CRON = "0 6 * * *"  # UTC, as all crons here: the report of yesterday
-WEEKLY_CRON = "30 6 * * 1"  # Monday: the week that ended on Sunday
 MAINTENANCE_CRON = "30 3 * * *"
 
 

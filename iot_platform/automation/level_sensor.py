@@ -15,7 +15,9 @@ from iot_platform.assets.platform import Platform
 from iot_platform.assets.registry import REGISTRY
 from iot_platform.automation import runs
 from iot_platform.automation.planning import Made, Plan, Request, plan
-from iot_platform.checks.asset_checks import blocking_checks
+from iot_platform.automation.priorities import REGISTRY as REGISTRY_PRIORITY
+from iot_platform.automation.priorities import limit_pools, priority_tag, tags_of_dates
+from iot_platform.checks.catalog import blocking_checks
 from iot_platform.checks.contract import CONTRACT_CHECK
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.levels import Levels, daily_transforms
@@ -82,7 +84,7 @@ def decide(
             elif wait := tried.wait(now):
                 reasons.append(f"{named(request)} is tried again in {wait.total_seconds():.0f} s")
             else:
-                requests.append(run_request(request, identity, tried.count + 1))
+                requests.append(run_request(request, identity, tried.count + 1, now.date()))
         if not newly:
             break
         given_up |= newly
@@ -121,8 +123,11 @@ def named(request: Request) -> str:
     return f"{', '.join(request.tables)} of {days}"
 
 
-def run_request(request: Request, identity: str, attempt: int) -> dg.RunRequest:
-    """One run over the request's dates. A failed attempt does not burn the key: the next one has its own."""
+def run_request(request: Request, identity: str, attempt: int, today: date) -> dg.RunRequest:
+    """One run over the request's dates. A failed attempt does not burn the key: the next one has its own.
+
+    ``today`` (UTC) says which dates are recent: they overtake older ones in Dagster's queue.
+    """
     return dg.RunRequest(
         run_key=f"{identity}/{attempt}",
         asset_selection=[asset_key(table) for table in request.tables],
@@ -131,6 +136,7 @@ def run_request(request: Request, identity: str, attempt: int) -> dg.RunRequest:
             runs.RANGE_END: request.last.isoformat(),
             LEVEL_TAG: identity,
             "iot/attempt": str(attempt),
+            **tags_of_dates(request.last, today),
             **runs.tags(identity),
         },
     )
@@ -177,7 +183,12 @@ def registry_request(
     return dg.RunRequest(
         run_key=f"{identity}/{tried.count + 1}",
         asset_selection=[asset_key(table) for table in REGISTRY],
-        tags={LEVEL_TAG: identity, "iot/attempt": str(tried.count + 1), **runs.tags(identity)},
+        tags={
+            LEVEL_TAG: identity,
+            "iot/attempt": str(tried.count + 1),
+            **priority_tag(REGISTRY_PRIORITY),
+            **runs.tags(identity),
+        },
     ), []
 
 
@@ -194,6 +205,7 @@ def evaluate(platform: Platform, instance: dg.DagsterInstance, partitions: dg.Pa
     """One look. Dates wait for new declarations to be taken in, since all of them may bear on these; what readings alone
     change in a registry is taken in beside them, or a stream of drains would keep the dates waiting for ever."""
     runs.bury_dead(instance)
+    limit_pools(instance)
     # Runs before levels: a run that ends in between is still taken for running and its dates wait for the next look.
     in_flight = runs.unfinished(instance)
     now = platform.now()

@@ -15,6 +15,11 @@ def daily(settings: Settings) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(start_date=settings.first_date.isoformat(), timezone="UTC", end_offset=2)
 
 
+def weekly(settings: Settings) -> dg.WeeklyPartitionsDefinition:
+    """UTC weeks from Monday to Sunday, named by their Monday: from the first whole one to the last that is over."""
+    return dg.WeeklyPartitionsDefinition(start_date=settings.first_date.isoformat(), day_offset=1, timezone="UTC")
+
+
 def dates(keys: Iterable[str]) -> list[date]:
     return [date.fromisoformat(key) for key in keys]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from iot_platform.errors import InputError
+from iot_platform.errors import InputError, ServiceError
 from iot_platform.settings import Settings
 
 if TYPE_CHECKING:
@@ -126,6 +126,8 @@ def run_assets(
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
         stats = instance.get_run_stats(run_id)
+        with suppress(PlatformError):  # the run is done; what could not be added now the next look adds
+            history.collect(platform.lake, instance)
     platform.close()
     result.is_success = finished.success
     if stats.start_time and stats.end_time:
@@ -173,12 +175,24 @@ def checked_range(
 
 @contextmanager
 def persistent_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """Dagster's own record of this ``IOT_HOME``."""
+    """Dagster's own record of this ``IOT_HOME``. Raises ``ServiceError`` when its PostgreSQL, if any, does not answer."""
     import dagster as dg
+    from sqlalchemy.exc import SQLAlchemyError
 
-    from iot_platform.local.dagster_home import prepare_dagster_home
+    from iot_platform.local.dagster_home import POSTGRES_URL, prepare_dagster_home
 
-    with dg.DagsterInstance.from_config(str(prepare_dagster_home(settings))) as instance:
+    home = str(prepare_dagster_home(settings))
+    try:
+        opened = dg.DagsterInstance.from_config(home)
+    except Exception as error:
+        # Of the driver's text nothing is shown: it may repeat the address, which holds a password.
+        if isinstance(error, SQLAlchemyError) or isinstance(error.__cause__, SQLAlchemyError):
+            raise ServiceError(
+                f"the database of Dagster's history does not answer ({type(error.__cause__ or error).__name__})",
+                f"Start it, or correct {POSTGRES_URL}",
+            ) from None
+        raise
+    with opened as instance:
         yield instance
 
 

@@ -11,6 +11,8 @@ from iot_platform.assets.platform import Platform
 from iot_platform.assets.registry import REGISTRY
 from iot_platform.assets.versions import level_tags
 from iot_platform.automation import runs
+from iot_platform.automation.priorities import DRAIN as DRAIN_PRIORITY
+from iot_platform.automation.priorities import priority_tag
 from iot_platform.errors import ServiceError
 from iot_platform.lake.lake import Lake
 
@@ -37,7 +39,7 @@ def decide(
     return dg.RunRequest(
         asset_selection=[asset_key(table) for table in (*BRONZE, *REGISTRY)],
         partition_key=now.date().isoformat(),
-        tags={"iot/behind": str(sum(behind.values())), **runs.tags(DRAIN)},
+        tags={"iot/behind": str(sum(behind.values())), **priority_tag(DRAIN_PRIORITY), **runs.tags(DRAIN)},
     )
 
 

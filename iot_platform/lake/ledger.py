@@ -11,13 +11,11 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
-from deltalake import DeltaTable
-
 from iot_platform.contracts.duckdb import select_files
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.levels import Levels
 from iot_platform.lake.snapshot import Snapshot
-from iot_platform.lake.stream_log import user_metadata
+from iot_platform.lake.stream_log import stream_commits
 
 BRONZE, SILVER, REJECTED, QUARANTINE = (
     "bronze/readings", "silver/readings", "silver/rejected_readings", "bronze/quarantine",
@@ -129,7 +127,7 @@ def offset_ledger(lake: Lake) -> OffsetLedger:
         source = select_files(quarantine.contract, quarantine.files())
         ((redriven,),) = _fetch(lake, quarantine, f"select count(*) from ({source}) where redriven_at is not null")
     return OffsetLedger(
-        consumed=consumed(stream_commits(bronze.delta), landed, held),
+        consumed=consumed([commit.metadata for commit in stream_commits(bronze.delta)], landed, held),
         bronze_messages=sum(messages for _, messages in landed.values()),
         quarantined=quarantine.rows,
         redriven=redriven,
@@ -169,11 +167,6 @@ def _offsets(lake: Lake, snapshot: Snapshot) -> dict[Place, tuple[int, int]]:
     source = select_files(snapshot.contract, snapshot.files())
     sql = f"select topic, kafka_partition, min(kafka_offset), count(distinct kafka_offset) from ({source}) group by all"
     return {(topic, partition): (lowest, messages) for topic, partition, lowest, messages in _fetch(lake, snapshot, sql)}
-
-
-def stream_commits(delta: DeltaTable) -> list[dict[str, Any]]:
-    """The user metadata of all commits of the ingest stream that the log still has, newest first."""
-    return [metadata for metadata in map(user_metadata, delta.history()) if "offsets" in metadata]
 
 
 def _fetch(lake: Lake, snapshot: Snapshot, sql: str) -> list[tuple[Any, ...]]:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 from deltalake import DeltaTable
 
 PAGE = 50
+SUMMARY = "summarizes"  # how many commits one stands for, itself not counted; those before it need not be read
+OF_ONE_BATCH = {"offsets", "messages", "batch_id", "readings", "quarantined", "rows_by_date"}
+
+
+class StreamCommit(NamedTuple):
+    """A commit of the ingest stream: when it was made (UTC), and its user metadata."""
+
+    at: datetime
+    metadata: dict[str, Any]
 
 
 def last_stream_commit(delta: DeltaTable) -> dict[str, Any] | None:
@@ -36,6 +46,34 @@ def user_metadata(commit: Mapping[str, Any]) -> dict[str, Any]:
     except ValueError:
         return {}
     return metadata if isinstance(metadata, dict) else {}
+
+
+def stream_commits(delta: DeltaTable) -> list[StreamCommit]:
+    """What there is to know of all that the stream ever committed, newest first: back to the newest summary of what was
+    before it, or to the oldest commit that the log still has."""
+    found: list[StreamCommit] = []
+    for commit in delta.history():
+        metadata = user_metadata(commit)
+        if "offsets" in metadata:
+            found.append(StreamCommit(datetime.fromtimestamp(commit["timestamp"] / 1000, UTC), metadata))
+        if SUMMARY in metadata:
+            break
+    return found
+
+
+def summary_of(commits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One commit's metadata that says what all of these say, newest first: the newest position, all offsets and messages."""
+    summary = {name: value for name, value in commits[0].items() if name not in OF_ONE_BATCH}
+    offsets: dict[str, dict[str, list[int]]] = {}
+    for commit in commits:
+        for topic, partitions in commit["offsets"].items():
+            for partition, (first, until) in partitions.items():
+                known = offsets.setdefault(topic, {}).setdefault(partition, [first, until])
+                known[:] = [min(known[0], first), max(known[1], until)]
+    summary["offsets"] = offsets
+    if all("messages" in commit for commit in commits):
+        summary["messages"] = sum(commit["messages"] for commit in commits)
+    return summary
 
 
 def newest_times(delta: DeltaTable) -> dict[str, int]:
