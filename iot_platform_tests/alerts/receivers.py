@@ -62,7 +62,7 @@ def running_webhook() -> Iterator[Webhook]:
             self.end_headers()
             self.wfile.write(answer)
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        def log_message(self, format: str, *args: Any) -> None:
             """Nothing on stderr."""
 
     server = ThreadingHTTPServer((LOOPBACK, 0), Handler)

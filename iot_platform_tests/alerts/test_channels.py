@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -28,7 +27,8 @@ from iot_platform_tests.alerts.receivers import (
 )
 from iot_platform_tests.conftest import MakeSettings
 
-MESSAGE = Message("2 incidents", [Item("head <one>", "body & more", "http://ui/runs/1"), Item("two", "", rows=[["a"], ["1"]])])
+ITEMS = [Item("head <one>", "body & more", "http://ui/runs/1"), Item("two", "", rows=[["a"], ["1"]])]
+MESSAGE = Message("2 incidents", ITEMS)
 NOW = datetime(2026, 3, 20, tzinfo=UTC)
 
 
@@ -127,10 +127,10 @@ def test_a_mail_server_that_refuses_is_named_by_its_code(
 
 
 @pytest.fixture(scope="module")
-def trusted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Any]]:
+def trusted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     if not shutil.which("openssl"):
         pytest.skip("openssl makes the certificate")
-    yield certificate(tmp_path_factory.mktemp("tls"))
+    return certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.mark.filterwarnings("ignore:Requiring AUTH")  # aiosmtpd does not know of TLS from the first byte
