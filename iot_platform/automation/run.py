@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from iot_platform.errors import InputError, ServiceError
+from iot_platform.errors import InputError, PlatformError, ServiceError
 from iot_platform.settings import Settings
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def run_assets(
     from iot_platform.assets.derived import LEVEL_TAG
     from iot_platform.assets.platform import Platform
     from iot_platform.automation.runs import HOST_TAG, RANGE_END, RANGE_START
+    from iot_platform.checks import history
     from iot_platform.definitions import build_defs
 
     platform = Platform(settings)
