@@ -59,6 +59,7 @@ def evaluations(
     for table, dates in found.items():
         rows = sorted(dates, key=lambda row: str(row["event_date"]), reverse=True)
         metadata: dict[str, Any] = {"stale_dates": len(rows), "from": str(closed[0]), "to": str(closed[-1])}
+        metadata |= {"figure": float(len(rows)), "unit": "dates", "warn_at": 1.0}
         if rows:
             metadata["offending"] = dg.MetadataValue.md(markdown_table(list(rows)))
         yield dg.AssetCheckEvaluation(
