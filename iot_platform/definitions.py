@@ -18,10 +18,10 @@ from iot_platform.alerts.resource import AlertChannels
 from iot_platform.alerts.sensor import alerts_sensor
 from iot_platform.assets.bronze import bronze_assets
 from iot_platform.assets.check_results import check_results_asset
+from iot_platform.assets.compute import platform_resources
 from iot_platform.assets.derived import derived_asset
 from iot_platform.assets.maintenance import maintenance
 from iot_platform.assets.marts import marts_assets
-from iot_platform.assets.platform import Platform
 from iot_platform.assets.registry import registry_assets
 from iot_platform.assets.reports import daily_report, p95_report
 from iot_platform.assets.topics import topic_assets
@@ -99,7 +99,7 @@ def _definitions(settings: Settings, overrides: Mapping[str, Any], manifest: Pat
             alerts_sensor(),
         ],
         schedules=[close_day(partitions), *report_schedules()],
-        resources={"platform": Platform(settings), "alerts": AlertChannels.of(settings), **overrides},
+        resources={**platform_resources(settings), "alerts": AlertChannels.of(settings), **overrides},
         # The engines use all cores for one table: a process a step would only add its start to each.
         executor=dg.in_process_executor,
     )

@@ -10,7 +10,7 @@ import os
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -77,6 +77,20 @@ class Settings(BaseSettings):
     spark_memory: str = Field("2g", description="driver memory of local Spark")
     spark_master: str = Field(
         "local[*]", description="Spark master; `submitted`: the one that spark-submit was told, with its own options"
+    )
+    compute: Literal["local", "emr_serverless", "emr"] = Field(
+        "local", description="where derived tables are made: in the run's process, or by one job a step on AWS"
+    )
+    remote_code: str = Field("", description="s3://bucket/prefix of what `make package` made, for jobs on AWS")
+    remote_python: str = Field("python3.11", description="Python 3.11 or newer on the cluster's machines")
+    remote_spark: dict[str, str] = Field(
+        default_factory=dict, description="further Spark options of a job as JSON, e.g. spark.executor.instances"
+    )
+    remote_timeout_minutes: int = Field(120, ge=5, description="after this time a job on EMR Serverless is ended")
+    emr_application: str = Field("", description="EMR Serverless: the application's id")
+    emr_role: str = Field("", description="EMR Serverless: ARN of the role that jobs run as")
+    emr_job_flow: dict[str, Any] = Field(
+        default_factory=dict, description="EMR: the cluster of a job as JSON, as run_job_flow takes it (ReleaseLabel, …)"
     )
 
     dagster_url: str = Field("", description="where Dagster's UI is reached, for the links in messages, e.g. https://dagster.lan")

@@ -24,7 +24,7 @@ LEVELS: list[set[str]] = [
     {"transforms"},
     {"lake"},
     {"engines", "marts", "simulator"},
-    {"ingest"},
+    {"ingest", "remote"},
     {"assets", "checks", "automation", "reports", "alerts"},
     {"definitions", "docs_site", "status", "cli", "demo"},
 ]

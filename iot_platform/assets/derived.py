@@ -5,8 +5,6 @@ held against its contract and committed by itself: one that fails is left as it 
 its end; what did commit is reported, and what reads it is made on by its level.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -27,34 +25,15 @@ from iot_platform.automation.partitions import dates
 from iot_platform.checks.contract import CONTRACT_CHECK, broken_before_commit
 from iot_platform.checks.outcome import Outcome
 from iot_platform.contracts.tables import TABLES
-from iot_platform.errors import DataError, PlatformError
+from iot_platform.errors import DataError
 from iot_platform.settings import Settings
 from iot_platform.transforms.catalog import TRANSFORMS, Transform, code_version
 
 if TYPE_CHECKING:
-    from iot_platform.engines.materialize import DateResult
+    from iot_platform.engines.ranges import RangeResult
 
 LEVEL_TAG = "iot/level"
 RETRY = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
-
-
-@dataclass
-class RangeResult:
-    """What became of the dates of one step: made (or found up to date), and failed, each with its error."""
-
-    made: "list[DateResult]" = field(default_factory=list)
-    failed: dict[date, PlatformError] = field(default_factory=dict)
-
-
-def make_range(days: Iterable[date], make: Callable[[date], "DateResult"]) -> RangeResult:
-    """Make each date by itself: the platform's own errors are kept for the end, anything else is a defect and rises."""
-    result = RangeResult()
-    for day in days:
-        try:
-            result.made.append(make(day))
-        except PlatformError as error:
-            result.failed[day] = error
-    return result
 
 
 def derived_asset(transform: Transform, settings: Settings, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
@@ -78,15 +57,10 @@ def derived_asset(transform: Transform, settings: Settings, partitions: dg.Parti
         pool=TABLES[table].view,
     )
     def make(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
-        from iot_platform.engines.materialize import materialize_date
-
         # A run that the level sensor asks for makes what is stale; one that a person launches makes its dates again.
         force = LEVEL_TAG not in context.run.tags
-        now = platform.now()
-        result = make_range(
-            dates(context.partition_keys),
-            lambda day: materialize_date(platform.lake, platform.engine, transform, day, force=force, now=now),
-        )
+        days = dates(context.partition_keys)
+        result = platform.compute.make(context, transform, days, force=force, now=platform.now())
         if result.failed:
             report_partial(context, table, platform, result)
             raise failure(table, result)
@@ -97,7 +71,7 @@ def derived_asset(transform: Transform, settings: Settings, partitions: dg.Parti
     return make
 
 
-def described(platform: Platform, table: str, result: RangeResult) -> dict[date, dict[str, Any]]:
+def described(platform: Platform, table: str, result: "RangeResult") -> dict[date, dict[str, Any]]:
     """The metadata of each date that was made. Lineage is the same for all of them and stands on the newest alone."""
     snapshot = platform.lake.snapshot(table)
     looks = previews(platform.lake, snapshot, [made.day for made in result.made])
@@ -116,7 +90,7 @@ def reads(transform: Transform) -> str:
     )  # fmt: skip
 
 
-def report_partial(context: dg.AssetExecutionContext, table: str, platform: Platform, result: RangeResult) -> None:
+def report_partial(context: dg.AssetExecutionContext, table: str, platform: Platform, result: "RangeResult") -> None:
     """Before the step fails: report the dates that were committed, and each date's contract check.
 
     A failed step emits no materializations of its own, and the check steps after it do not run.
@@ -143,7 +117,7 @@ def _report_check(context: dg.AssetExecutionContext, table: str, day: date, outc
     context.log_event(event)  # pyright: ignore[reportArgumentType]  # it takes these too, its annotation is older
 
 
-def failure(table: str, result: RangeResult) -> dg.Failure:
+def failure(table: str, result: "RangeResult") -> dg.Failure:
     """The step's failure: names the dates. Broken data fails the same way again, so only other errors are retried."""
     named = ", ".join(day.isoformat() for day in result.failed)
     return dg.Failure(

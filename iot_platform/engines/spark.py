@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from types import TracebackType
@@ -106,9 +106,12 @@ class SparkEngine:
 
     name = "spark"
 
-    def __init__(self, settings: Settings, session: SparkSession | None = None) -> None:
-        """``session``: one that runs already and stays its owner's; else one is started when first needed."""
+    def __init__(
+        self, settings: Settings, session: SparkSession | None = None, *, start: Callable[[], SparkSession] | None = None
+    ) -> None:
+        """``session``: one that runs already and stays its owner's; else one is started when first needed, by ``start``."""
         self.settings = settings
+        self._start = start
         self._owned: SparkSession | None = None
         self._given = session
         self._reaches_lake = False
@@ -152,11 +155,11 @@ class SparkEngine:
             running = SparkSession.getActiveSession()
             if running is not None:  # started by somebody else in this process, and theirs to stop
                 return running
-            self._owned = build_spark(self.settings)
+            self._owned = build_spark(self.settings, start=self._start)
         return self._owned
 
     def _check_reach(self, session: SparkSession) -> None:
-        """Spark reads and commits by itself: a lake that it has no file system for is said before anything is tried."""
+        """Spark reads by itself: a lake that it has no file system for is said before anything is tried."""
         from py4j.protocol import Py4JJavaError
 
         scheme, separator, _ = self.settings.lake_root.partition("://")
@@ -168,7 +171,7 @@ class SparkEngine:
         except Py4JJavaError:
             raise InputError(
                 f"IOT_ENGINE=spark needs a lake on a file system that Spark reaches, and this Spark has none for {scheme}://",
-                "Use IOT_ENGINE=duckdb, or a Spark that brings one (IOT_SPARK_MASTER of a cluster).",
+                "Let the platform start Spark, or give spark-submit the jars that docs/cluster.md names.",
             ) from None
         self._reaches_lake = True
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TransferSpeedColumn
 
 from iot_platform.errors import PlatformError
-from iot_platform.local.jars import FOR_TESTS, fetch, missing, read_lock
+from iot_platform.local.jars import ON_DEMAND, fetch, missing, read_lock
 from iot_platform.settings import Settings, load_settings
 
 
@@ -21,7 +21,7 @@ def fetch_with_progress(settings: Settings, console: Console, groups: Sequence[s
     there is only that line.
     """
     lock = read_lock()
-    jars = dict.fromkeys(jar for group in groups or lock.keys() - FOR_TESTS for jar in lock[group])
+    jars = dict.fromkeys(jar for group in groups or lock.keys() - ON_DEMAND for jar in lock[group])
     wanted = missing(settings, jars)
     if not wanted:
         return 0

@@ -19,8 +19,8 @@ from iot_platform.errors import PlatformError, ServiceError
 from iot_platform.settings import Settings
 
 LOCK_FILE = Path(__file__).with_name("jars.lock")
-# Groups that only the tests run; they fetch them when they do.
-FOR_TESTS = frozenset({"s3"})
+# Groups that are fetched when they are needed: the tests' S3 server, and Spark's client of a lake in a bucket.
+ON_DEMAND = frozenset({"s3", "s3a"})
 ATTEMPTS = 3
 CONNECTIONS = 8
 TIMEOUT_SECONDS = (10, 60)  # to connect, between two pieces of an answer
@@ -42,7 +42,7 @@ class Jar:
 
 
 def read_lock(path: Path = LOCK_FILE) -> dict[str, tuple[Jar, ...]]:
-    """The locked jars by group (``kafka``, ``spark``, ``s3``)."""
+    """The locked jars by group (``kafka``, ``spark``, ``s3``, ``s3a``)."""
     groups: dict[str, list[Jar]] = {}
     jars: list[Jar] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
@@ -62,9 +62,18 @@ def read_lock(path: Path = LOCK_FILE) -> dict[str, tuple[Jar, ...]]:
 
 def jar_files(settings: Settings, group: str) -> list[Path]:
     """The group's jars as files, each with the locked hash; what is missing is fetched first."""
-    jars = read_lock()[group]
-    fetch(settings, jars)
-    return [settings.jar_cache / jar.path for jar in jars]
+    fetch_group(settings, group)
+    return group_files(settings, group)
+
+
+def group_files(settings: Settings, group: str) -> list[Path]:
+    """Where the group's jars lie, or will."""
+    return [settings.jar_cache / jar.path for jar in read_lock()[group]]
+
+
+def fetch_group(settings: Settings, group: str) -> int:
+    """Fetch what the cache lacks of the group; the number of jars fetched. Raises as ``fetch`` does."""
+    return fetch(settings, read_lock()[group])
 
 
 def missing(settings: Settings, jars: Iterable[Jar]) -> list[Jar]:

@@ -37,6 +37,17 @@ S3_LOADS = (
     "com.google.guava:", "jakarta.servlet:", "org.codehaus.woodstox:", "org.slf4j:slf4j-api:",
     "software.amazon.", "tools.jackson.",
 )  # fmt: skip
+# Hadoop's client for S3, at the version of the Hadoop that pyspark brings: for a Spark engine whose lake lies in a bucket.
+# It asks for all of AWS's SDK (686 MB); what it loads is the SDK's part for S3 and its two HTTP clients (13 MB). The SDK's
+# version is that of the tests' server, so that both share the files. Its transfer manager copies objects, which nothing
+# here does: only its classes must be there.
+S3A = (
+    "org.apache.hadoop:hadoop-aws:3.5.0",
+    "org.reactivestreams:reactive-streams:1.0.4",
+    "software.amazon.s3.analyticsaccelerator:analyticsaccelerator-s3:1.3.1",
+    "software.amazon.awssdk:s3-transfer-manager:2.35.4",
+)
+S3A_HTTP = ("software.amazon.awssdk:apache-client:{sdk}", "software.amazon.awssdk:netty-nio-client:{sdk}")
 HEADER = """\
 # Maven coordinates and sha256 of every jar that is fetched. Written by `python -m iot_platform.local.lock_jars`.
 """
@@ -53,6 +64,13 @@ def resolve(endpoint: str, base: str) -> list[str]:
 def resolve_s3(base: str) -> list[str]:
     """Coordinates of the S3 server over a folder."""
     return [name for name in resolve(S3, base) if name.startswith(S3_LOADS)]
+
+
+def s3a(server: Iterable[str]) -> list[str]:
+    """Coordinates of Hadoop's client for S3, given those of the S3 server."""
+    shared = [name for name in server if name.startswith("software.amazon.") and ":apache5-client:" not in name]
+    sdk = next(name.split(":")[2] for name in shared if name.split(":")[1] == "sdk-core")
+    return [*S3A, *(name.format(sdk=sdk) for name in S3A_HTTP), *shared]
 
 
 def resolve_kafka(base: str) -> list[str]:
@@ -85,9 +103,11 @@ def lock_text(groups: dict[str, list[Jar]]) -> str:
 def renew(settings: Settings, path: Path = LOCK_FILE) -> int:
     """Resolve, hash, write; the number of jars locked."""
     base = repository(settings)
+    server = resolve_s3(base)
     groups = {
         "kafka": hashed(resolve_kafka(base), base),
-        "s3": hashed(resolve_s3(base), base),
+        "s3": hashed(server, base),
+        "s3a": hashed(s3a(server), base),
         "spark": hashed(SPARK, base),
     }
     path.write_text(lock_text(groups), encoding="utf-8")

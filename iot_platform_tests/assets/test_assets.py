@@ -9,11 +9,12 @@ import dagster as dg
 import pytest
 
 from iot_platform.assets.bronze import _fields, touched_dates
-from iot_platform.assets.derived import failure, make_range, reads
+from iot_platform.assets.derived import failure, reads
 from iot_platform.assets.metadata import column_schema, markdown_table, snapshot_metadata, table_of
 from iot_platform.assets.platform import Platform
 from iot_platform.contracts.tables import TABLES
 from iot_platform.engines.materialize import DateResult
+from iot_platform.engines.ranges import make_range
 from iot_platform.errors import DataError, LakeError
 from iot_platform.settings import Settings
 from iot_platform.transforms.catalog import TRANSFORMS
