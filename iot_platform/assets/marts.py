@@ -1,29 +1,48 @@
 """The marts: the dbt project as assets, its sources mapped onto Silver, Gold and registry, its tests as asset checks.
 
-dbt runs as ``marts.build`` runs it for everybody (one writer, tested, then published); here its results become events.
+dbt runs as ``marts.build`` runs it for everybody (one writer, tested, then published); here its results become events
+(``marts_events``). A model that dbt makes by date has the platform's daily partitions, and so have its tests: a range that
+somebody materializes is made again, and where a test fails it says of which dates.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from iot_platform.assets.dagster_dbt_light import DagsterDbtTranslator, dbt_assets
+from iot_platform.assets.derived import LEVEL_TAG
+from iot_platform.assets.marts_events import UNIQUE_ID, events
 from iot_platform.assets.metadata import OWNERS
 from iot_platform.assets.platform import Platform
-from iot_platform.errors import PlatformError
 from iot_platform.settings import Settings
 
 POOL = "marts"  # one writer of the DuckDB file
-UNIQUE_ID = "dagster_dbt/unique_id"
-GOOD = {"success", "pass", "warn"}
 
 
 class MartsTranslator(DagsterDbtTranslator):
     """Names dbt's resources as the platform does: ``marts/devices``; a source is the asset that the project says it is."""
+
+    def __init__(self, partitions: dg.PartitionsDefinition) -> None:
+        super().__init__()
+        self.partitions = partitions
+
+    def get_partitions_def(self, dbt_resource_props: Mapping[str, Any]) -> dg.PartitionsDefinition | None:
+        return self.partitions if is_by_date(dbt_resource_props) else None
+
+    def get_asset_check_spec(
+        self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: Any
+    ) -> dg.AssetCheckSpec | None:
+        spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+        if spec is None:
+            return None
+        return dg.AssetCheckSpec(
+            spec.name, asset=spec.asset_key, description=spec.description or meaning(manifest["nodes"][unique_id]),
+            additional_deps=spec.additional_deps, blocking=spec.blocking, metadata=spec.metadata,
+            partitions_def=asset_spec.partitions_def,
+        )  # fmt: skip
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         if dbt_resource_props["resource_type"] == "source":
@@ -38,99 +57,72 @@ class MartsTranslator(DagsterDbtTranslator):
         return dbt_resource_props.get("description") or dbt_resource_props["name"]
 
 
-@dataclass(frozen=True)
-class NodeResult:
-    """How one dbt node ended."""
-
-    status: str
-    message: str
-    seconds: float
-    failures: int
+def is_by_date(node: Mapping[str, Any]) -> bool:
+    """Whether dbt makes a model date by date. One made by weeks has no partition: a run is of one partitioning."""
+    config = node.get("config", {})
+    return config.get("materialized") == "incremental" and config.get("meta", {}).get("grain", "day") == "day"
 
 
-def marts_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition:
+def meaning(test: Mapping[str, Any]) -> str | None:
+    """What a dbt test holds, in words."""
+    kind = test.get("test_metadata", {}).get("name")
+    arguments = test.get("test_metadata", {}).get("kwargs", {})
+    column = arguments.get("column_name")
+    sentences = {
+        "unique": f"No two rows have the same {column}.",
+        "not_null": f"{column} is never null.",
+        "unique_key": f"No two rows have the same {', '.join(arguments.get('columns', ()))}, and none of these is null.",
+        "accepted_values": f"{column} is one of {', '.join(map(str, arguments.get('values', ())))}.",
+        "relationships": f"Every {column} is a {arguments.get('field')} of {arguments.get('to')}.",
+        "within": f"{column} is at least {arguments.get('minimum')}"
+        + (f" and at most {arguments['maximum']}." if "maximum" in arguments else "."),
+    }
+    return sentences.get(kind or "")
+
+
+def marts_assets(settings: Settings, manifest: Path, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     """Every dbt model as an asset and every dbt test as an asset check, built by one step."""
 
     @dbt_assets(
         manifest=manifest,
         name="build_marts",
-        dagster_dbt_translator=MartsTranslator(),
-        backfill_policy=dg.BackfillPolicy.single_run(),  # so that a range of dates and the marts can be one run
+        dagster_dbt_translator=MartsTranslator(partitions),
+        backfill_policy=dg.BackfillPolicy.single_run(),
         pool=POOL,
     )
     def build_marts(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[Any]:
-        from iot_platform.marts.build import build, target_folder
+        from iot_platform.marts.build import attempt
 
-        definition = context.assets_def
-        models = {key: definition.specs_by_key[key].metadata[UNIQUE_ID] for key in definition.keys}
-        tests = {spec.key: (spec.metadata or {})[UNIQUE_ID] for spec in definition.check_specs}
-        chosen = None if not context.is_subset else selection(
-            [models[key] for key in context.selected_asset_keys],
-            [tests[key] for key in context.selected_asset_check_keys],
-        )
-        failed: PlatformError | None = None
-        try:
-            build(platform.settings, select=chosen or ())
-        except PlatformError as error:
-            failed = error
-        results = node_results(target_folder(platform.settings) / "run_results.json")
-        rows = row_counts(platform.settings.marts)
-        made = {models[key]: key for key in context.selected_asset_keys}
-        for unique_id, result in results.items():  # in dbt's order, which Dagster asks for too: inputs first
-            if unique_id in made and result.status in GOOD:
-                metadata = {"seconds": result.seconds, **_row_count(rows, made[unique_id])}
-                yield dg.MaterializeResult(asset_key=made[unique_id], metadata=metadata)
-        for check in context.selected_asset_check_keys:
-            if result := results.get(tests[check]):
-                yield check_result(check, result)
-        if failed:
-            raise dg.Failure(description=str(failed), allow_retries=False)
+        asked = asked_dates(context)
+        # Who launches dates by hand wants them made again; a sensor wants what moved among them.
+        remake = asked is not None and LEVEL_TAG not in context.run.tags
+        built = attempt(platform.settings, (asked[0], asked[-1]) if asked else None, remake, select=selection(context))
+        yield from events(context, built, asked)
+        if built.error:
+            raise dg.Failure(description=str(built.error), allow_retries=False)
 
     return build_marts
 
 
-def selection(models: Iterable[str], tests: Iterable[str]) -> list[str]:
-    """dbt's ``--select`` for these nodes, given by unique id."""
-    return sorted(unique_id.split(".")[2] for unique_id in (*models, *tests))
+def asked_dates(context: dg.AssetExecutionContext) -> list[date] | None:
+    """The dates that the run is of (UTC, all of them); None of a run that makes no table by date."""
+    if not (context.has_partition_key or context.has_partition_key_range) or context.assets_def.partitions_def is None:
+        return None
+    asked = context.partition_key_range
+    first, last = date.fromisoformat(asked.start), date.fromisoformat(asked.end)
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
-def check_result(check: dg.AssetCheckKey, result: NodeResult) -> dg.AssetCheckResult:
-    """A dbt test as the result of an asset check."""
-    return dg.AssetCheckResult(
-        asset_key=check.asset_key,
-        check_name=check.name,
-        passed=result.status == "pass",
-        severity=dg.AssetCheckSeverity.WARN if result.status == "warn" else dg.AssetCheckSeverity.ERROR,
-        metadata={"status": result.status, "failures": result.failures, "seconds": result.seconds},
-        description=result.message or None,
-    )
+def selection(context: dg.AssetExecutionContext) -> list[str]:
+    """dbt's ``--select`` for what the run makes and checks; empty: everything."""
+    if not context.is_subset:
+        return []
+    definition = context.assets_def
+    made = [definition.specs_by_key[key].metadata[UNIQUE_ID] for key in context.selected_asset_keys]
+    checks = {spec.key: (spec.metadata or {})[UNIQUE_ID] for spec in definition.check_specs}
+    return names([*made, *(checks[key] for key in context.selected_asset_check_keys)])
 
 
-def node_results(path: Path) -> dict[str, NodeResult]:
-    """How each node of the last build ended, by unique id; nothing when dbt did not get that far."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))["results"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    return {
-        result["unique_id"]: NodeResult(
-            result["status"], (result.get("message") or "").strip(), round(result["execution_time"], 3),
-            result.get("failures") or 0,
-        )
-        for result in found
-    }  # fmt: skip
-
-
-def row_counts(published: Path) -> dict[str, int]:
-    """Rows of every table in the published file."""
-    import duckdb
-
-    if not published.exists():
-        return {}
-    with duckdb.connect(str(published), read_only=True) as connection:
-        return dict(connection.execute("select table_name, estimated_size from duckdb_tables()").fetchall())
-
-
-def _row_count(rows: Mapping[str, int], key: dg.AssetKey) -> dict[str, Any]:
-    name = key.path[-1]
-    return {"dagster/row_count": rows[name]} if name in rows else {}
+def names(unique_ids: Iterable[Any]) -> list[str]:
+    """The names of dbt nodes, given by unique id."""
+    return sorted(str(unique_id).split(".")[2] for unique_id in unique_ids)

@@ -19,6 +19,8 @@ from typing import Any
 
 from iot_platform.errors import InputError, PlatformError
 from iot_platform.local.process import locked
+from iot_platform.marts.facts import Facts, NodeResult, gather, node_results
+from iot_platform.marts.publish import build_file
 from iot_platform.settings import PROJECT_ROOT, Settings
 
 DBT_PROJECT = PROJECT_ROOT / "dbt_project"
@@ -27,23 +29,30 @@ FAILED = {"error", "fail", "runtime error"}
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What a build did: how each node ended (by dbt's unique id), wall time, and the file that readers open.
+    """What a build did: how each node ended (by dbt's unique id), what it left behind, wall time, and the file that readers
+    open. ``error`` names what failed; nothing is published then.
 
-    ``is_published`` is false after a build of some models only while a test outside it still fails.
+    ``is_published`` is false without an error after a build of some models only, while a test outside it still fails.
     """
 
-    statuses: Mapping[str, str]
+    nodes: Mapping[str, NodeResult]
+    facts: Facts
     seconds: float
     published: Path
     is_published: bool
+    error: PlatformError | None = None
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        return {unique_id: node.status for unique_id, node in self.nodes.items()}
 
     @property
     def models(self) -> int:
-        return sum(node.startswith("model.") for node in self.statuses)
+        return sum(node.startswith("model.") for node in self.nodes)
 
     @property
     def tests(self) -> int:
-        return sum(node.startswith(("test.", "unit_test.")) for node in self.statuses)
+        return sum(node.startswith(("test.", "unit_test.")) for node in self.nodes)
 
 
 def build(
@@ -61,6 +70,25 @@ def build(
     Only dates (UTC, both ends included) whose input levels moved are made again; ``full_refresh`` makes all of them, or
     with ``days`` all of those. Raises ``PlatformError`` naming the model or test that failed; then nothing is published.
     """
+    result = attempt(
+        settings, days, full_refresh, select=select, unit_tests=unit_tests, project=project, wait_seconds=wait_seconds
+    )
+    if result.error:
+        raise result.error
+    return result
+
+
+def attempt(
+    settings: Settings,
+    days: tuple[date, date] | None = None,
+    full_refresh: bool = False,
+    *,
+    select: Sequence[str] = (),
+    unit_tests: bool = False,
+    project: Path = DBT_PROJECT,
+    wait_seconds: float = 600,
+) -> BuildResult:
+    """As ``build``, for who wants to know what became of all nodes when one failed: the failure stands in the result."""
     began = perf_counter()
     variables: dict[str, Any] = {}
     arguments = ["build", *(["--select", *select] if select else [])]
@@ -72,22 +100,20 @@ def build(
     elif full_refresh:
         arguments.append("--full-refresh")
     arguments += ["--exclude-resource-type", "exposure", *([] if unit_tests else ["unit_test"])]
-    # Held all the way: run_results.json and the partial parse in the target folder are this build's.
+    # Held all the way: run_results.json and the partial parse in the target folder are this build's, and so is the file.
     with locked(settings.marts.with_name("build.lock"), wait_seconds):
-        target = target_folder(settings)
-        (target / "run_results.json").unlink(missing_ok=True)
+        results = target_folder(settings) / "run_results.json"
+        results.unlink(missing_ok=True)
         before = _identity(settings.marts)
         finished = run_dbt(settings, arguments, project)
-        results = _results(target)
+        invocation, nodes = node_results(results)
         is_published = _identity(settings.marts) != before
-    failed = [result for result in results if result["status"] in FAILED]
-    if failed:
-        raise failure(failed[0], settings)
-    if finished.returncode:
+        facts = gather(build_file(settings), nodes, invocation)
+    error = next((failure(name, node, settings) for name, node in nodes.items() if node.status in FAILED), None)
+    if finished.returncode and not error:
         log = log_folder(settings) / "dbt.log"
-        raise PlatformError(f"dbt build failed: {last_error(finished.stdout)}", f"Its log is {log}")
-    statuses = {result["unique_id"]: result["status"] for result in results}
-    return BuildResult(statuses, perf_counter() - began, settings.marts, is_published)
+        error = PlatformError(f"dbt build failed: {last_error(finished.stdout)}", f"Its log is {log}")
+    return BuildResult(nodes, facts, perf_counter() - began, settings.marts, is_published, error)
 
 
 def manifest(settings: Settings, project: Path = DBT_PROJECT) -> Path:
@@ -133,16 +159,16 @@ def run_dbt(settings: Settings, arguments: Sequence[str], project: Path = DBT_PR
     )
 
 
-def failure(result: Mapping[str, Any], settings: Settings) -> PlatformError:
-    """The error that names the node. ``result`` is an entry of dbt's ``run_results.json``."""
-    kind, _, name = result["unique_id"].split(".")[:3]
+def failure(unique_id: str, node: NodeResult, settings: Settings) -> PlatformError:
+    """The error that names the node."""
+    kind, _, name = unique_id.split(".")[:3]
     what = {"operation": "the step", "unit_test": "the unit test"}.get(kind, f"the {kind}")
-    message = (result.get("message") or "").strip()
+    message = node.message
     if message.startswith("Got "):  # "Got 3 results, configured to fail if != 0"
-        message = f"{result['failures']} rows break it"
+        message = f"{node.failures} rows break it"
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     # dbt puts a heading ("Runtime Error in model …") above what happened.
-    detail = lines[1] if len(lines) > 1 and " Error" in lines[0] else (lines[0] if lines else result["status"])
+    detail = lines[1] if len(lines) > 1 and " Error" in lines[0] else (lines[0] if lines else node.status)
     return PlatformError(
         f"marts: {what} {name} failed: {detail}",
         f"The marts published before stay. Details are in {log_folder(settings)}/dbt.log",
@@ -156,13 +182,6 @@ def _identity(published: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_ino, found.st_mtime_ns
-
-
-def _results(target: Path) -> list[dict[str, Any]]:
-    try:
-        return json.loads((target / "run_results.json").read_text(encoding="utf-8"))["results"]
-    except (OSError, ValueError, KeyError):
-        return []
 
 
 def last_error(output: str) -> str:

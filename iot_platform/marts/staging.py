@@ -95,13 +95,12 @@ def staging_yml(table: str) -> str:
     """The staging model's properties: grain, contract, keys unique and not null, closed lists."""
     contract = TABLES[table]
     keys = ([contract.partition] if contract.partition else []) + list(contract.keys)
-    unique = {"unique": {}} if len(keys) == 1 else {"unique_together": {"arguments": {"columns": keys}}}
     model: dict[str, Any] = {
         "name": model_name(table),
         "description": described(contract),
     }
     if len(keys) > 1:
-        model["data_tests"] = [unique]
+        model["data_tests"] = [{"unique_key": {"arguments": {"columns": keys}}}]
     model["columns"] = []
     for column in columns(contract):
         item: dict[str, Any] = {
@@ -111,9 +110,7 @@ def staging_yml(table: str) -> str:
         }
         if not column.nullable:
             item["constraints"] = [{"type": "not_null"}]
-        tests: list[Any] = ["not_null"] if column.name in keys else []
-        if [column.name] == keys:
-            tests.append("unique")
+        tests: list[Any] = ["not_null", "unique"] if [column.name] == keys else []
         if column.allowed:
             tests.append({"accepted_values": {"arguments": {"values": list(column.allowed)}}})
         if tests:

@@ -1,61 +1,147 @@
-"""dbt's results as Dagster's: which nodes a selection builds, how a test's end becomes a check, what a failed build says."""
+"""dbt's results as Dagster's: each date has its materialization and checks, and a test that fails names its dates."""
 
 from __future__ import annotations
 
-import json
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
 import duckdb
+import pytest
 
-from iot_platform.assets.marts import NodeResult, check_result, node_results, row_counts, selection
-from iot_platform.automation.run import run_assets
+from iot_platform.assets.marts import meaning, names
+from iot_platform.assets.marts_events import EVALUATED_DATES, DateCheck, date_checks, evaluation
+from iot_platform.automation.run import RunResult, persistent_instance, run_assets
 from iot_platform.definitions import build_defs
+from iot_platform.lake import Lake
+from iot_platform.marts.facts import NodeResult, Offending
+from iot_platform.marts.publish import build_file
 from iot_platform.settings import Settings
-from iot_platform_tests.assets.small_lake import D, SmallLake
-from iot_platform_tests.checks.rows import health
+from iot_platform_tests.marts.small_lake import MONDAY, SUNDAY, TUESDAY, fill, health, put
 
-CHECK = dg.AssetCheckKey(dg.AssetKey(["marts", "devices"]), "unique_devices_device_id")
+SPEC = dg.AssetCheckSpec("unique_key_x", asset=dg.AssetKey(["marts", "x"]), blocking=True)
+STAGED = "staging/stg_gold__sensor_health"
+BROKEN = NodeResult("fail", "Got 3 results, configured to fail if != 0", 0.1, 3)
 
 
 def test_a_selection_is_told_to_dbt_by_name() -> None:
-    models, tests = ["model.iot_platform.devices"], ["test.iot_platform.unique_devices_device_id.4c33"]
-    assert selection(models, tests) == ["devices", "unique_devices_device_id"]
+    nodes = ["model.iot_platform.devices", "test.iot_platform.unique_devices_device_id.4c33"]
+    assert names(nodes) == ["devices", "unique_devices_device_id"]
 
 
-def test_a_dbt_test_becomes_the_result_of_a_check() -> None:
-    passed = check_result(CHECK, NodeResult("pass", "", 0.1, 0))
-    assert passed.passed and (passed.asset_key, passed.check_name) == (CHECK.asset_key, CHECK.name)
-    failed = check_result(CHECK, NodeResult("fail", "Got 3 results", 0.1, 3))
-    assert not failed.passed and failed.severity == dg.AssetCheckSeverity.ERROR and failed.description == "Got 3 results"
-    assert check_result(CHECK, NodeResult("warn", "Got 1 result", 0.1, 1)).severity == dg.AssetCheckSeverity.WARN
+@pytest.mark.parametrize(
+    ("kind", "arguments", "expected"),
+    [
+        ("unique_key", {"columns": ["a", "b"]}, "No two rows have the same a, b, and none of these is null."),
+        ("within", {"column_name": "a", "minimum": 0}, "a is at least 0."),
+        ("within", {"column_name": "a", "minimum": 0, "maximum": 9}, "a is at least 0 and at most 9."),
+        ("accepted_values", {"column_name": "a", "values": ["x", "y"]}, "a is one of x, y."),
+        ("somebody's own", {}, None),
+    ],
+)
+def test_a_dbt_test_says_in_words_what_it_holds(kind: str, arguments: dict[str, object], expected: str | None) -> None:
+    assert meaning({"test_metadata": {"name": kind, "kwargs": arguments}}) == expected
 
 
-def test_results_are_read_by_node_and_a_build_that_did_not_get_that_far_has_none(tmp_path: Path) -> None:
-    path = tmp_path / "run_results.json"
-    assert node_results(path) == {}
-    path.write_text("{")
-    assert node_results(path) == {}
-    entry = {"unique_id": "model.p.a", "status": "success", "message": None, "execution_time": 0.1234, "failures": None}
-    path.write_text(json.dumps({"results": [entry]}))
-    assert node_results(path) == {"model.p.a": NodeResult("success", "", 0.123, 0)}
+def test_a_failing_test_fails_the_dates_of_its_rows_and_passes_the_others() -> None:
+    rows = [{"event_date": SUNDAY, "n": 1}, {"event_date": TUESDAY, "n": 2}]
+    offending = Offending({SUNDAY: 1, TUESDAY: 2}, rows)
+    checks = date_checks(BROKEN, offending, [MONDAY, TUESDAY])
+    assert checks == [
+        DateCheck(SUNDAY, False, 1, rows[:1]), DateCheck(MONDAY, True), DateCheck(TUESDAY, False, 2, rows[1:])
+    ]  # fmt: skip
+    shown = evaluation(SPEC, BROKEN, checks[0])
+    assert (shown.partition, shown.passed, shown.description) == (SUNDAY.isoformat(), False, "1 rows break it")
+    assert "| 2026-01-04 | 1 |" in str(shown.metadata["offending"].value)
 
 
-def test_rows_are_counted_in_the_published_file(tmp_path: Path) -> None:
-    assert row_counts(tmp_path / "marts.duckdb") == {}
-    with duckdb.connect(str(tmp_path / "marts.duckdb")) as connection:
-        connection.execute("create table devices as from range(3)")
-    assert row_counts(tmp_path / "marts.duckdb") == {"devices": 3}
+def test_rows_without_a_date_fail_the_newest_and_a_test_that_could_not_be_run_passes_none() -> None:
+    undated = Offending({}, [{"n": 1}])
+    assert date_checks(BROKEN, undated, [SUNDAY, MONDAY]) == [
+        DateCheck(SUNDAY, True), DateCheck(MONDAY, False, 3, undated.rows)
+    ]  # fmt: skip
+    failed = NodeResult("error", "the table is not there")
+    assert [check.passed for check in date_checks(failed, None, [SUNDAY, MONDAY])] == [False, False]
+    assert evaluation(SPEC, failed, date_checks(failed, None, [SUNDAY])[0]).description == "the table is not there"
 
 
-def test_a_failed_dbt_test_fails_the_step_and_its_check_and_part_of_the_project_can_be_built(
-    settings: Settings, small: SmallLake, dbt_manifest: Path
+def test_a_date_that_was_broken_is_told_to_be_whole_and_of_many_only_the_newest_are_told() -> None:
+    passed = NodeResult("pass")
+    assert date_checks(passed, None, [TUESDAY], [SUNDAY]) == [DateCheck(SUNDAY, True), DateCheck(TUESDAY, True)]
+    assert date_checks(passed, None, []) == []
+    many = [date.fromordinal(MONDAY.toordinal() + n) for n in range(100)]
+    assert [check.day for check in date_checks(passed, None, many)] == many[-EVALUATED_DATES:]
+
+
+def test_a_test_of_a_table_without_dates_is_one_result_and_a_warning_only_warns() -> None:
+    (check,) = date_checks(NodeResult("warn", "Got 1 result", 0.1, 1), Offending({}, [{"n": 1}]), None)
+    assert check == DateCheck(None, False, 1, [{"n": 1}])
+    assert evaluation(SPEC, NodeResult("warn", "", 0.1, 1), check).severity == dg.AssetCheckSeverity.WARN
+
+
+def test_models_by_date_have_the_platforms_partitions_and_others_none(settings: Settings, dbt_manifest: Path) -> None:
+    graph = build_defs(settings, manifest=dbt_manifest).resolve_asset_graph()
+    marts = [key for key in graph.get_all_asset_keys() if key.path[0] == "marts"]
+    without = {key.path[1] for key in marts if graph.get(key).partitions_def is None}
+    assert without == {"devices", "duration_p95_weekly", "check_trend"}
+    for key in graph.get_check_keys_for_assets(set(marts)):
+        assert bool(graph.get(key).partitions_def) == bool(graph.get(key.asset_key).partitions_def), key
+
+
+def broken(result: RunResult) -> set[tuple[str, date | None]]:
+    return {(check.check.split("_stg_")[0], check.day) for check in result.failed_checks}
+
+
+def made(result: RunResult, asset: str) -> list[tuple[date | None, int | None]]:
+    return [(one.day, one.rows) for one in result.made if one.asset == asset]
+
+
+def test_each_date_has_its_materialization_and_a_broken_one_is_named_and_publishes_nothing(
+    settings: Settings, dbt_manifest: Path
 ) -> None:
-    small.put("gold/sensor_health", D, [health("d1", 100), health("d1", 40)])  # the same device and window twice
+    lake = Lake(settings)
+    fill(lake)
     definitions = build_defs(settings, manifest=dbt_manifest)
-    result = run_assets(settings, select=["staging/stg_gold__sensor_health"], definitions=definitions)
-    assert not result.is_success
-    (failed,) = result.failed_checks
-    assert failed.asset == "staging/stg_gold__sensor_health" and failed.check.startswith("unique_together")
-    assert "unique_together" in result.errors[0].error and not settings.marts.exists()
-    assert {check.asset for check in result.checks} == {"staging/stg_gold__sensor_health"}
+
+    def run(first: date, last: date, *select: str) -> RunResult:
+        return run_assets(settings, first, last, select=select, definitions=definitions)
+
+    result = run(SUNDAY, TUESDAY, "staging", "marts")
+    assert result.is_success and not result.failed_checks
+    for asset in (STAGED, "marts/device_health_daily"):
+        assert made(result, asset) == [(SUNDAY, 2), (MONDAY, 2), (TUESDAY, 2)]
+    assert made(result, "marts/devices") == [(None, 2)]
+    unique = [check.day for check in result.checks if check.check == "unique_key_site_daily_site__event_date"]
+    assert unique == [SUNDAY, MONDAY, TUESDAY]
+    with persistent_instance(settings) as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey(["marts", "site_daily"]))
+    assert event and event.asset_materialization
+    metadata = event.asset_materialization.metadata
+    assert "| hall | 2026-01-06 |" in str(metadata["preview"].value) and metadata["is_published"].value is True
+    lineage = metadata["dagster/column_lineage"].value
+    assert isinstance(lineage, dg.TableColumnLineage)
+    assert set(lineage.deps_by_column["readings"]) == {
+        dg.TableColumnDep(dg.AssetKey(["staging", "stg_gold__daily_summary"]), "readings")
+    }
+
+    # Dates that somebody launches are made again, though nothing moved, and no others.
+    with duckdb.connect(str(build_file(settings))) as connection:
+        connection.execute("update device_health_daily set zone = 'before'")
+    result = run(MONDAY, TUESDAY, "marts/device_health_daily")
+    assert {one.asset for one in result.made} == {"marts/device_health_daily"} == {check.asset for check in result.checks}
+    with duckdb.connect(str(settings.marts), read_only=True) as connection:
+        zones = connection.execute("select distinct event_date, zone from device_health_daily order by all").fetchall()
+    assert zones == [(SUNDAY, "before"), (MONDAY, None), (TUESDAY, None)]
+
+    published = settings.marts.stat().st_ino
+    put(lake, "gold/sensor_health", SUNDAY, [health("room", SUNDAY, 5), health("room", SUNDAY, 4)], 12)
+    result = run(SUNDAY, MONDAY, STAGED)
+    assert not result.is_success and not result.made and settings.marts.stat().st_ino == published
+    assert broken(result) == {("unique_key", SUNDAY)} and "unique_key" in result.errors[0].error
+    assert {(check.day, check.passed) for check in result.checks} == {(SUNDAY, False), (MONDAY, True)}
+
+    # Its rows are put right and another date is asked for: the date that was broken is told to be whole again.
+    put(lake, "gold/sensor_health", SUNDAY, [health("room", SUNDAY, 5)], 13)
+    assert run(SUNDAY, SUNDAY, STAGED).is_success
+    result = run(TUESDAY, TUESDAY, STAGED)
+    assert result.is_success and {check.day for check in result.checks} == {TUESDAY}

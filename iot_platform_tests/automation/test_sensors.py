@@ -10,6 +10,7 @@ import dagster as dg
 import duckdb
 import pytest
 
+from iot_platform.assets.derived import LEVEL_TAG
 from iot_platform.assets.marts import marts_assets
 from iot_platform.assets.metadata import asset_key
 from iot_platform.assets.platform import Platform
@@ -247,6 +248,32 @@ def test_marts_that_a_test_found_wrong_wait_for_gold_to_move(
     assert isinstance(marts_sensor.decide(levels(8), published, instance, later), dg.RunRequest)
 
 
+def test_the_marts_of_the_dates_that_moved_are_asked_for_newest_first_and_no_range_is_long(
+    instance: dg.DagsterInstance,
+) -> None:
+    days = [D - timedelta(days=n) for n in (0, 3, 61, 62, 400)]
+    gold = {("gold_sensor_health", day): 7 for day in days} | {("gold_sensor_health", D + timedelta(days=1)): 6}
+    published = dict.fromkeys(gold, 6)
+    request = marts_sensor.decide(gold, published, instance, NOW)
+    assert isinstance(request, dg.RunRequest)
+    assert (request.tags[runs.RANGE_START], request.tags[runs.RANGE_END]) == (days[2].isoformat(), D.isoformat())
+    assert LEVEL_TAG in request.tags  # what did not move in between is not made again
+    rest = marts_sensor.decide(gold, gold | {("gold_sensor_health", day): 6 for day in days[3:]}, instance, NOW)
+    assert isinstance(rest, dg.RunRequest) and rest.tags[runs.RANGE_START] == rest.tags[runs.RANGE_END]
+
+
+def test_when_no_date_moved_only_what_has_no_dates_is_made(
+    instance: dg.DagsterInstance, settings: Settings, dbt_manifest: Path
+) -> None:
+    marts = marts_assets(settings, dbt_manifest, daily(settings))
+    request = marts_sensor.decide({("registry_devices", None): 7}, {("registry_devices", None): 6}, instance, NOW)
+    assert isinstance(request, dg.RunRequest) and runs.RANGE_START not in request.tags
+    assert {"/".join(key.path) for key in marts_sensor.chosen(marts, request)} == {
+        "marts/devices", "marts/duration_p95_weekly", "marts/check_trend",
+        "staging/stg_registry__devices", "staging/stg_ops__check_results",
+    }  # fmt: skip
+
+
 def levels(level: int) -> marts_sensor.Levels:
     return {("gold_sensor_health", D): level}
 
@@ -295,7 +322,7 @@ def test_what_the_published_file_was_made_from_stands_in_it(settings: Settings) 
 
 
 def test_dagster_evaluates_the_marts_sensor(settings: Settings, small: SmallLake, dbt_manifest: Path) -> None:
-    sensor = marts_sensor.marts_sensor(marts_assets(settings, dbt_manifest))
+    sensor = marts_sensor.marts_sensor(marts_assets(settings, dbt_manifest, daily(settings)))
     small.put("gold/duration_p95", D, [_p95()], level=5)
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance=instance, resources={"platform": Platform(settings)})

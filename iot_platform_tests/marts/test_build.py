@@ -16,31 +16,35 @@ from iot_platform.errors import InputError, PlatformError, ServiceError
 from iot_platform.local.process import locked
 from iot_platform.marts.build import build, failure
 from iot_platform.marts.dbt_plugin import Plugin, wait_for_file
+from iot_platform.marts.facts import NodeResult
 from iot_platform.marts.publish import build_file
 from iot_platform.settings import Settings
 
 
 @pytest.mark.parametrize(
-    ("result", "expected"),
+    ("node", "result", "expected"),
     [
         (
-            {"unique_id": "test.iot_platform.unique_devices_device_id.ab12", "status": "fail", "failures": 3,
-             "message": "Got 3 results, configured to fail if != 0"},
+            "test.iot_platform.unique_devices_device_id.ab12",
+            NodeResult("fail", "Got 3 results, configured to fail if != 0", failures=3),
             "marts: the test unique_devices_device_id failed: 3 rows break it.",
         ),
         (
-            {"unique_id": "model.iot_platform.devices", "status": "error",
-             "message": "Runtime Error in model devices (models/devices.sql)\n  Out of Memory Error: full\n  compiled"},
+            "model.iot_platform.devices",
+            NodeResult("error", "Runtime Error in model devices (devices.sql)\n  Out of Memory Error: full\n  compiled"),
             "marts: the model devices failed: Out of Memory Error: full.",
         ),
-        ({"unique_id": "unit_test.iot_platform.devices.all_there", "status": "error", "message": None},
-         "marts: the unit test devices failed: error."),
-        ({"unique_id": "operation.iot_platform.iot_platform-on-run-end-1", "status": "error", "message": "disk full"},
-         "marts: the step iot_platform-on-run-end-1 failed: disk full."),
+        ("unit_test.iot_platform.devices.all_there", NodeResult("error"), "marts: the unit test devices failed: error."),
+        (
+            "operation.iot_platform.iot_platform-on-run-end-1", NodeResult("error", "disk full"),
+            "marts: the step iot_platform-on-run-end-1 failed: disk full.",
+        ),
     ],
 )  # fmt: skip
-def test_a_failure_is_one_line_that_names_the_node(settings: Settings, result: dict[str, object], expected: str) -> None:
-    text = str(failure(result, settings))
+def test_a_failure_is_one_line_that_names_the_node(
+    settings: Settings, node: str, result: NodeResult, expected: str
+) -> None:
+    text = str(failure(node, result, settings))
     assert text.startswith(expected) and "dbt.log" in text and "\n" not in text
 
 

@@ -55,7 +55,7 @@ daily as (
         max(p95) as max_daily_p95
     from {{ ref('stg_gold__duration_p95') }}
     where {{ moved('event_date') }}
-    group by all
+    group by date_trunc('week', event_date), device_type
 )
 
 select

@@ -30,7 +30,7 @@ energy as (
     select coalesce(site, 'unknown') as site, event_date, sum(energy order by device_id, window_start) as energy
     from {{ ref('environment_windows') }}
     where {{ moved('event_date') }}
-    group by all
+    group by coalesce(site, 'unknown'), event_date
 )
 
 select
