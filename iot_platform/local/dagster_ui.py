@@ -28,7 +28,7 @@ OURS = ("-m", "iot_platform.definitions")
 ANSWER_SECONDS = 60
 LOCATIONS = """
 { workspaceOrError { ... on Workspace { locationEntries { name loadStatus locationOrLoadError {
-    __typename ... on PythonError { message } } } } } }
+    __typename ... on PythonError { message errorChain { error { message } } } } } } } }
 """
 
 
@@ -95,9 +95,11 @@ def _wait_for_graph(address: str, log: Path) -> None:
     def is_loaded() -> bool:
         entries = ask(address, LOCATIONS, {})["workspaceOrError"]["locationEntries"]
         for entry in entries:
-            if (entry["locationOrLoadError"] or {}).get("__typename") == "PythonError":
-                message = entry["locationOrLoadError"]["message"].strip().splitlines()[-1]
-                raise ServiceError(f"Dagster cannot load {entry['name']}: {message}", f"See {log}")
+            found = entry["locationOrLoadError"] or {}
+            if found.get("__typename") == "PythonError":
+                # The innermost: around it Dagster says what it was doing.
+                messages = [found["message"], *(link["error"]["message"] for link in found["errorChain"])]
+                raise ServiceError(f"Dagster cannot load {entry['name']}: {messages[-1].strip()}", f"See {log}")
         return bool(entries) and all(entry["loadStatus"] == "LOADED" for entry in entries)
 
     if not wait_until(is_loaded, UI_SECONDS):
