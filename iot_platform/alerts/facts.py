@@ -74,3 +74,11 @@ class Facts:
     stale: Mapping[tuple[str, date], int] | None = None
     ingest: Ingest | None = None
     problems: Sequence[str] = field(default_factory=tuple)
+
+
+def partition_date(partition: str | None) -> date | None:
+    """The date of a partition key; None for none, or for one that is no date."""
+    try:
+        return date.fromisoformat(partition) if partition else None
+    except ValueError:
+        return None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from iot_platform.alerts.facts import FailedRun
+from iot_platform.alerts.facts import FailedRun, partition_date
 from iot_platform.assets.bronze import BRONZE
 from iot_platform.assets.metadata import table_of
 from iot_platform.automation.run import StepEnd, collect
@@ -62,7 +62,7 @@ class FailedRuns:
         }
         if not unmade if failure.planned else _was_done_later(instance, record):
             return None
-        days = sorted({date.fromisoformat(one) for left in unmade.values() for one in left if one})
+        days = sorted({day for left in unmade.values() for one in left if (day := partition_date(one))})
         return FailedRun(run.run_id, failure.what, failure.error, ended, days, failure.is_explained)
 
 

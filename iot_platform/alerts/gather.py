@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from iot_platform.alerts.facts import CheckResult, Facts, Freshness, Ingest
+from iot_platform.alerts.facts import CheckResult, Facts, Freshness, Ingest, partition_date
 from iot_platform.alerts.failed_runs import FailedRuns
 from iot_platform.assets.metadata import table_of
 from iot_platform.errors import PlatformError, ServiceError
@@ -68,7 +68,7 @@ class Gatherer:
                 failed.setdefault(info.check_key, []).append(info)
             else:
                 key = info.check_key
-                found.append(CheckResult(table_of(key.asset_key), key.name, _day(info.partition_key), True))
+                found.append(CheckResult(table_of(key.asset_key), key.name, partition_date(info.partition_key), True))
         for key, wanted in failed.items():
             found += self._failed(key, {info.partition_key for info in wanted}, oldest)
         return found, newest
@@ -88,7 +88,7 @@ class Gatherer:
             at = datetime.fromtimestamp(record.event.timestamp, UTC)
             if at >= oldest:
                 yield CheckResult(
-                    table_of(key.asset_key), key.name, _day(record.partition), False,
+                    table_of(key.asset_key), key.name, partition_date(record.partition), False,
                     evaluation.severity == dg.AssetCheckSeverity.ERROR, _one_line(evaluation.description or ""),
                     record.run_id or None, at,
                 )  # fmt: skip
@@ -118,14 +118,6 @@ class Gatherer:
             return Ingest(None, sum(sum(of.values()) for of in ends.values()), ingesting, str(error))
         behind = {topic: one.lag for topic, one in found.items()}
         return Ingest(behind, sum(one.committed_offset for one in found.values()), ingesting)
-
-
-def _day(partition: str | None) -> date | None:
-    """The date of a partition key; None for none, or for one that is no date."""
-    try:
-        return date.fromisoformat(partition) if partition else None
-    except ValueError:
-        return None
 
 
 def _one_line(text: str) -> str:

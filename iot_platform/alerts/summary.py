@@ -7,7 +7,7 @@ nothing.
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from iot_platform.alerts.channels import Channel, Delivery, configured, deliver
 from iot_platform.alerts.memory import Memory
@@ -19,17 +19,18 @@ from iot_platform.reports.daily import DailySummary, daily_summary
 from iot_platform.settings import Settings
 
 WANTED = "summary/wanted"
-WORTH = timedelta(days=1)  # a summary that could not be sent for so long after its date's end is news no more
+WORTH_DAYS = 2  # an older date is news no more: reports that are filled in flood nobody
 
 
-def send_summary(settings: Settings, summary: DailySummary) -> list[Delivery]:
+def send_summary(settings: Settings, summary: DailySummary, now: datetime | None = None) -> list[Delivery]:
     """Send the summary by every configured channel that does not have it, or a later one, yet.
 
-    What became of it, a channel a line; empty when none is configured or all have it. Takes at most some seconds and
-    raises ``LakeError`` only when it cannot be noted. A channel that fails is tried again by the sensor ``alerts``.
+    A date that is not over at ``now`` (default: the clock's) is not sent, nor one of long ago. Returns what became of it,
+    one a channel. Takes at most some seconds and raises ``LakeError`` only when it cannot be noted. A channel that fails is
+    tried again by the sensor ``alerts``.
     """
     channels = configured(settings)
-    if not channels:
+    if not channels or not _is_news(summary.day, now or datetime.now(UTC)):
         return []
     lake = Lake(settings)
     deliveries = _send(lake, settings, _waiting(lake, channels, summary.day), summary)
@@ -47,7 +48,7 @@ def retry_summary(lake: Lake, settings: Settings, memory: Memory, now: datetime)
     try:
         wanted = lake.snapshot(INCIDENTS.name).transaction(WANTED)
         day = date.fromordinal(wanted) if wanted else None
-        if day is None or now.date() - day > WORTH + timedelta(days=1):
+        if day is None or not _is_news(day, now):
             return memory, []
         waiting = _waiting(lake, channels, day)
         deliveries = _send(lake, settings, waiting, daily_summary(lake, day)) if waiting else []
@@ -56,6 +57,10 @@ def retry_summary(lake: Lake, settings: Settings, memory: Memory, now: datetime)
     for one in deliveries:
         memory = memory.succeeded(one.channel) if one.is_delivered else memory.failed(one.channel, now)
     return memory, [f"summary of {day} by {one.channel}: {one.error or 'sent'}" for one in deliveries]
+
+
+def _is_news(day: date, now: datetime) -> bool:
+    return timedelta(0) < now.date() - day <= timedelta(days=WORTH_DAYS)
 
 
 def _waiting(lake: Lake, channels: list[Channel], day: date) -> list[Channel]:

@@ -56,7 +56,7 @@ def file_daily_report(platform: Platform, day: date) -> dict[str, Any]:
         text = summary.markdown()
         data = json.dumps(summary.as_json(), indent=1, ensure_ascii=False) + "\n"
         paths = write_report(platform.settings, DAILY, day, {"json": data, "md": text})
-        deliveries = send_summary(platform.settings, summary)
+        deliveries = send_summary(platform.settings, summary, platform.now())
     except PlatformError as error:
         raise dg.Failure(f"{day}: {error}") from None
     return {

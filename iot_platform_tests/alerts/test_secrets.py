@@ -18,8 +18,7 @@ from iot_platform.local.process import LOOPBACK
 from iot_platform.reports.daily import daily_summary
 from iot_platform.settings import Settings
 from iot_platform_tests.alerts.receivers import PASSWORD, USER, WEBHOOK_PATH, Webhook
-from iot_platform_tests.assets.small_lake import D, SmallLake
-from iot_platform_tests.cli.conftest import iot  # noqa: F401  # a fixture
+from iot_platform_tests.assets.small_lake import DAY, D, SmallLake, at
 from iot_platform_tests.conftest import MakeSettings
 
 SECRETS = (WEBHOOK_PATH, "webhook-secret-9f2c", PASSWORD)
@@ -67,7 +66,7 @@ def test_a_failed_run_its_alert_and_all_that_is_kept_of_them_hold_no_secret(
         assert run
         said += [*events, str(run.run_config), str(run.tags), serialize_value(RepositorySnap.from_def(repository))]
     in_the_way.unlink()
-    slack, mail = send_summary(settings, daily_summary(small.lake, D))
+    slack, mail = send_summary(settings, daily_summary(small.lake, D), at(D + DAY, 6))
     assert slack.is_delivered and not mail.is_delivered
     assert "slack: HTTP 403" in said[0] and read_book(settings).incidents and webhook.titles
     files = {path: path.read_bytes() for path in settings.home.rglob("*") if path.is_file()}

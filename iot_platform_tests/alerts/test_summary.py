@@ -149,11 +149,18 @@ def summary(day: date = D) -> DailySummary:
 def test_a_date_is_sent_once_by_each_channel_and_an_older_one_not_at_all(
     channels: Settings, webhook: Webhook, mailbox: Mailbox
 ) -> None:
-    assert [one.error for one in send_summary(channels, summary())] == ["", ""]
-    assert send_summary(channels, summary()) == [] and send_summary(channels, summary(D - DAY)) == []
-    assert len(send_summary(channels, summary(D + DAY))) == 2
+    morning = at(D + DAY, 6)
+    assert [one.error for one in send_summary(channels, summary(), morning)] == ["", ""]
+    assert send_summary(channels, summary(), morning) == [] and send_summary(channels, summary(D - DAY), morning) == []
+    assert len(send_summary(channels, summary(D + DAY), morning + DAY)) == 2
     assert webhook.titles == ["Daily summary of 2026-03-10 (UTC)", "Daily summary of 2026-03-11 (UTC)"]
     assert [mail["Subject"] for mail in mailbox.mails] == webhook.titles
+
+
+def test_a_day_that_is_not_over_and_one_of_long_ago_are_not_sent(channels: Settings, webhook: Webhook) -> None:
+    assert send_summary(channels, summary(), at(D, 23)) == [] and send_summary(channels, summary(), at(D + 3 * DAY)) == []
+    assert send_summary(channels, summary()) == []  # by the clock it is long ago
+    assert len(send_summary(channels, summary(), at(D + 2 * DAY))) == 2 and len(webhook.received) == 1
 
 
 def test_without_a_channel_nothing_is_sent_and_nothing_written(settings: Settings) -> None:
@@ -165,8 +172,8 @@ def test_a_channel_that_failed_is_sent_the_summary_later_and_the_other_not_again
     channels: Settings, webhook: Webhook, mailbox: Mailbox, small: SmallLake
 ) -> None:
     webhook.status, webhook.body = 503, ""
-    assert [one.error for one in send_summary(channels, summary())] == ["HTTP 503", ""]
     now = at(D + DAY, 6)
+    assert [one.error for one in send_summary(channels, summary(), now)] == ["HTTP 503", ""]
     memory, said = retry_summary(small.lake, channels, Memory(), now)
     assert said == ["summary of 2026-03-10 by slack: HTTP 503"] and not memory.may_send("slack", now)
     assert retry_summary(small.lake, channels, memory, now)[1] == []
@@ -179,7 +186,7 @@ def test_a_channel_that_failed_is_sent_the_summary_later_and_the_other_not_again
 
 def test_a_summary_of_long_ago_is_no_news(channels: Settings, webhook: Webhook, small: SmallLake) -> None:
     webhook.status = 503
-    send_summary(channels, summary())
+    send_summary(channels, summary(), at(D + DAY, 6))
     asked = webhook.asked
     assert retry_summary(small.lake, channels, Memory(), NOW)[1] == [] and webhook.asked == asked
     assert retry_summary(small.lake, channels.model_copy(update={"smtp_host": ""}), Memory(), NOW)[1] == []
@@ -188,5 +195,5 @@ def test_a_summary_of_long_ago_is_no_news(channels: Settings, webhook: Webhook, 
 def test_a_lake_that_cannot_be_read_is_said_and_stops_nothing(channels: Settings, small: SmallLake) -> None:
     small.lake.settings.home.mkdir(parents=True)
     (small.lake.settings.home / "lake").write_text("in the way")
-    _, said = retry_summary(small.lake, channels, Memory(), NOW)
+    _, said = retry_summary(small.lake, channels, Memory(), at(D + DAY, 6))
     assert len(said) == 1 and "ops/incidents" in said[0]
