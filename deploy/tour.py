@@ -68,7 +68,7 @@ def backfill(ui: DagsterUI) -> str:
     def has_ended() -> bool:
         return ui.ask(STATUS, id=identity)["partitionBackfillOrError"]["status"].startswith("COMPLETED")
 
-    if not wait_until(has_ended, 600):
+    if not wait_until(has_ended, 600, poll_seconds=1):
         raise PlatformError("the backfill does not end", "See the runs in the UI")
     return identity
 

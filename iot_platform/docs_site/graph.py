@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from iot_platform.assets.marts_events import UNIQUE_ID, column_lineage
 from iot_platform.contracts.tables import TABLES
 from iot_platform.transforms.catalog import TRANSFORMS
 
@@ -56,6 +59,7 @@ class Asset:
     columns: tuple[ColumnOf, ...] = ()
     checks: tuple[CheckOf, ...] = ()
     lineage: Lineage = field(default_factory=dict)
+    sql: str = ""
 
     @property
     def path(self) -> str:
@@ -63,29 +67,49 @@ class Asset:
         return f"tables/{self.name}.html"
 
 
-def assets(definitions: dg.Definitions) -> dict[str, Asset]:
-    """Every asset of the definitions by its name, groups in the order of the data's way, names in order."""
+def assets(definitions: dg.Definitions, manifest: Path) -> dict[str, Asset]:
+    """Every asset of the definitions by its name, groups in the order of the data's way, names in order.
+
+    ``manifest``: dbt's, with the compiled SQL of the models.
+    """
     graph = definitions.resolve_asset_graph()
-    keys = graph.get_all_asset_keys()
-    names = {"/".join(key.path) for key in keys}
-    found = [_asset(graph, key, lineage_of("/".join(key.path), names)) for key in keys]
+    models = json.loads(manifest.read_text(encoding="utf-8"))["nodes"]
+    names = {"/".join(key.path) for key in graph.get_all_asset_keys()}
+    found: list[Asset] = []
+    for key in graph.get_all_asset_keys():
+        name = "/".join(key.path)
+        model = models.get(graph.get(key).metadata.get(UNIQUE_ID))
+        if name in TRANSFORMS:
+            found.append(_asset(graph, key, lineage_of(name, names), TRANSFORMS[name].sql))
+        elif model:
+            found.append(_asset(graph, key, lineage_of_model(definitions, key, model["compiled_code"]), model["raw_code"]))
+        else:
+            found.append(_asset(graph, key, {}, ""))
     return {one.name: one for one in sorted(found, key=lambda one: (_rank(one.group), one.group, one.name))}
 
 
 def lineage_of(table: str, shown: Collection[str]) -> Lineage:
-    """Where the columns of a derived table come from, read off its SQL text, through tables that are not ``shown``; empty
-    for what is not made by such a text."""
+    """Where the columns of a derived table come from, read off its SQL text, through tables that are not ``shown``."""
     from iot_platform.transforms.lineage import lineage_through
 
-    hidden = [name for name in TRANSFORMS if name not in shown]
-    return lineage_through(table, hidden) if table in TRANSFORMS else {}
+    return lineage_through(table, [name for name in TRANSFORMS if name not in shown])
+
+
+def lineage_of_model(definitions: dg.Definitions, key: dg.AssetKey, sql: str) -> Lineage:
+    """The same of a dbt model, as its materializations say it in Dagster."""
+    told = column_lineage(definitions.resolve_assets_def(key), key, sql)
+    found: dg.TableColumnLineage | None = told.get("dagster/column_lineage")
+    return {
+        column: tuple(("/".join(one.asset_key.path), one.column_name) for one in sources)
+        for column, sources in (found.deps_by_column if found else {}).items()
+    }
 
 
 def _rank(group: str) -> int:
     return GROUPS.index(group) if group in GROUPS else len(GROUPS)
 
 
-def _asset(graph: Any, key: dg.AssetKey, lineage: Lineage) -> Asset:
+def _asset(graph: Any, key: dg.AssetKey, lineage: Lineage, sql: str) -> Asset:
     node = graph.get(key)
     name = "/".join(key.path)
     checks = [_check(graph, check) for check in graph.get_check_keys_for_assets({key})]
@@ -105,6 +129,7 @@ def _asset(graph: Any, key: dg.AssetKey, lineage: Lineage) -> Asset:
         columns=_columns(name, node.metadata.get("dagster/column_schema")),
         checks=tuple(sorted(checks, key=lambda check: check.name)),
         lineage=lineage,
+        sql=sql,
     )
 
 

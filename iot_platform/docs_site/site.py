@@ -88,7 +88,7 @@ def dbt_docs(settings: Settings) -> Path:
 def _graph(settings: Settings, manifest: Path) -> dict[str, Asset]:
     from iot_platform.definitions import build_defs
 
-    return assets(build_defs(settings, manifest=manifest))
+    return assets(build_defs(settings, manifest=manifest), manifest)
 
 
 def prose_pages(root: Path) -> list[Prose]:

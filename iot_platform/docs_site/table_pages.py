@@ -9,7 +9,6 @@ from iot_platform.contracts.tables import TABLES
 from iot_platform.docs_site.drawing import column_graph, table_graph
 from iot_platform.docs_site.graph import Asset, CheckOf
 from iot_platform.docs_site.page import Page, code, link, relative, table, tags
-from iot_platform.transforms.catalog import TRANSFORMS
 
 Assets = Mapping[str, Asset]
 
@@ -17,7 +16,7 @@ Assets = Mapping[str, Asset]
 def table_page(asset: Asset, assets: Assets) -> Page:
     """What a table is, how it is kept, its columns with types, units and origin, its checks."""
     page = asset.path
-    contract, transform = TABLES.get(asset.name), TRANSFORMS.get(asset.name)
+    contract = TABLES.get(asset.name)
     facts = [
         ("group", escape(asset.group)),
         ("kept as", tags(asset.kinds)),
@@ -44,8 +43,8 @@ def table_page(asset: Asset, assets: Assets) -> Page:
         parts += ["<h2>Checks</h2>", table(("check", "what it holds", ""), rows)]
     if drawn := column_graph(asset.name, asset.lineage):
         parts += ["<h2>Where its columns come from</h2>", drawn]
-    if transform:
-        parts += ["<h2>The SQL that makes it</h2>", f"<pre><code>{escape(transform.sql)}</code></pre>"]
+    if asset.sql:
+        parts += ["<h2>The SQL that makes it</h2>", f"<pre><code>{escape(asset.sql)}</code></pre>"]
     return Page(page, asset.name, "\n".join(parts))
 
 

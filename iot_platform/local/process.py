@@ -85,13 +85,13 @@ def _group_runs(leader: int) -> bool:
     return False
 
 
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Look until the condition holds, at most this long; whether it held."""
+def wait_until(condition: Callable[[], bool], seconds: float, poll_seconds: float = POLL_SECONDS) -> bool:
+    """Look until the condition holds, at most this long; whether it held. ``poll_seconds``: longer for a costly look."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= deadline:
             return False
-        time.sleep(POLL_SECONDS)
+        time.sleep(poll_seconds)
     return True
 
 

@@ -48,6 +48,11 @@ def test_a_table_is_told_whole(built: Path) -> None:
     assert "select" in text and ">= 0, <= 100, not null" in text
 
 
+def test_a_mart_is_told_with_its_sql_and_where_its_columns_come_from(built: Path) -> None:
+    text = page(built, "tables/marts/devices.html")
+    assert 'href="../staging/stg_registry__devices.html#source"' in text and "{{ ref(" in text
+
+
 def test_every_table_contract_that_is_an_asset_and_every_mart_has_a_page(built: Path) -> None:
     missing = {name for name in TABLES if not (built / "tables" / f"{name}.html").exists()}
     assert missing <= {"registry/first_readings"} | {name for name in TABLES if name.startswith("ops/")}

@@ -17,6 +17,7 @@ from iot_platform_tests.integration.stream import Stream
 
 # Twenty times what the slowest step takes on an idle machine: a deadline is for a hang, not for a busy machine.
 PATIENCE_SECONDS = 300
+POLL_SECONDS = 0.5  # the web server has to answer each look, and runs share the machine with it
 Answer = TypeVar("Answer")
 
 MATERIALIZATIONS = """
@@ -177,5 +178,5 @@ def until(look: Callable[[], Answer], is_wanted: Callable[[Answer], bool], what:
         last[:] = [look()]
         return is_wanted(last[0])
 
-    assert wait_until(looked, PATIENCE_SECONDS), f"not within {PATIENCE_SECONDS} s: {what}; seen last: {last}"
+    assert wait_until(looked, PATIENCE_SECONDS, POLL_SECONDS), f"not within {PATIENCE_SECONDS} s: {what}; seen last: {last}"
     return last[0]
