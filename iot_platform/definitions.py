@@ -22,6 +22,7 @@ from iot_platform.assets.compute import platform_resources
 from iot_platform.assets.derived import derived_asset
 from iot_platform.assets.maintenance import maintenance
 from iot_platform.assets.marts import marts_assets
+from iot_platform.assets.places import placed
 from iot_platform.assets.registry import registry_assets
 from iot_platform.assets.reports import daily_report, p95_report
 from iot_platform.assets.topics import topic_assets
@@ -72,22 +73,18 @@ def build_defs(
 def _definitions(settings: Settings, overrides: Mapping[str, Any], manifest: Path) -> dg.Definitions:
     partitions = daily(settings)
     marts = marts_assets(settings, manifest, partitions)
+    made = [
+        bronze_assets(settings, partitions),
+        registry_assets(settings),
+        *(derived_asset(transform, settings, partitions) for transform in daily_transforms()),
+        marts,
+        check_results_asset(settings),
+        daily_report(partitions),
+        p95_report(weekly(settings)),
+        maintenance,
+    ]
     return dg.Definitions(
-        assets=[
-            *with_freshness(topic_assets(settings)),
-            *with_freshness(
-                [
-                    bronze_assets(settings, partitions),
-                    registry_assets(settings),
-                    *(derived_asset(transform, settings, partitions) for transform in daily_transforms()),
-                    marts,
-                    check_results_asset(settings),
-                    daily_report(partitions),
-                    p95_report(weekly(settings)),
-                    maintenance,
-                ]
-            ),
-        ],
+        assets=[*placed(with_freshness(topic_assets(settings))), *placed(with_freshness(made))],
         asset_checks=[*asset_checks(partitions), date_freshness_checks()],
         sensors=[
             streaming_sensor(),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -17,11 +18,14 @@ import pytest
 from dagster._core.definitions.freshness import CronFreshnessPolicy, TimeWindowFreshnessPolicy
 
 from iot_platform.assets.metadata import asset_key
+from iot_platform.assets.places import DOMAIN, DOMAINS, LAYER, SUPPORT, TIER, tags
 from iot_platform.contracts.tables import TABLES
 from iot_platform.definitions import build_defs, defs
 from iot_platform.lake.levels import daily_transforms
 from iot_platform.settings import Settings
 
+GROUPS = {"ingest", "bronze", "silver", "gold", "marts", "reports", "ops"}
+GRAIN = re.compile(r"One (row|record|report) per [^.]+[.:] ")
 SNAPSHOT = Path(__file__).with_name("definitions.json")
 
 
@@ -36,6 +40,8 @@ def described(definitions: dg.Definitions) -> dict[str, Any]:
             "group": node.group_name,
             "kinds": sorted(node.kinds),
             "owners": list(node.owners),
+            "tags": {name: value for name, value in sorted(node.tags.items()) if name.startswith("iot/")},
+            "has_code_version": node.code_version is not None,
             "reads": sorted("/".join(parent.path) for parent in node.parent_keys),
             "partitions": type(node.partitions_def).__name__ if node.partitions_def else None,
             "backfill": node.backfill_policy.policy_type.name if node.backfill_policy else None,
@@ -84,6 +90,21 @@ def test_every_derived_daily_table_is_an_asset_whose_first_sentence_is_its_grain
         node = graph.get(asset_key(transform.table))
         assert (node.description or "").lower().startswith(TABLES[transform.table].grain.lower())
         assert node.code_version and node.partitions_def
+
+
+def test_every_asset_says_its_grain_first_and_has_a_group_kinds_an_owner_and_tags(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert GRAIN.match(node.description or ""), f"{key.to_user_string()}: {node.description}"
+        assert node.group_name in GROUPS and node.kinds and node.owners
+        assert {LAYER, DOMAIN, TIER} <= node.tags.keys()
+
+
+def test_what_is_placed_by_name_is_an_asset(definitions: dg.Definitions) -> None:
+    names = {"/".join(key.path) for key in definitions.resolve_asset_graph().get_all_asset_keys()}
+    assert names >= SUPPORT | DOMAINS.keys()
+    assert tags(dg.AssetKey(["staging", "stg_gold__sensor_health"]))[DOMAIN] == "health"
 
 
 def test_columns_stand_in_the_metadata_with_type_meaning_unit_and_bounds(definitions: dg.Definitions) -> None:

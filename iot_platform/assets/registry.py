@@ -36,7 +36,7 @@ def registry_assets(settings: Settings) -> dg.AssetsDefinition:
                 deps=[asset_key("bronze/readings")],
                 description=description(table),
                 group_name="bronze",
-                kinds={"delta"},
+                kinds={settings.engine, "delta"},
                 owners=OWNERS,
                 metadata=table_metadata(table, settings),
                 code_version=registry_code_version(table),
