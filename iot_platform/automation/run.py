@@ -21,6 +21,8 @@ from iot_platform.settings import Settings
 if TYPE_CHECKING:
     import dagster as dg
 
+    from iot_platform.assets.platform import Platform
+
 LAYERS = ("registry", "silver", "gold", "staging", "marts")  # what is made from Bronze
 
 
@@ -44,6 +46,8 @@ class Checked:
     passed: bool
     severity: str
     description: str
+    figure: float | None = None
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,6 @@ def run_assets(
     from iot_platform.assets.derived import LEVEL_TAG
     from iot_platform.assets.platform import Platform
     from iot_platform.automation.runs import HOST_TAG, RANGE_END, RANGE_START
-    from iot_platform.checks import history
     from iot_platform.definitions import build_defs
 
     platform = Platform(settings)
@@ -114,11 +117,20 @@ def run_assets(
         assert isinstance(partitions, dg.TimeWindowPartitionsDefinition)
         first, last = checked_range(partitions, first, last)
         tags |= {RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}
+    return execute(platform, job.get_subset(asset_selection=set(keys)), tags, on_progress)
+
+
+def execute(
+    platform: Platform, job: dg.JobDefinition, tags: Mapping[str, str], on_progress: Progress | None = None
+) -> RunResult:
+    """Run the job to its end, recorded in Dagster, and add its check results to their history."""
+    from iot_platform.checks import history
+
     run_id = str(uuid4())
-    log = settings.logs / "dagster" / f"{run_id}.log"
+    log = platform.settings.logs / "dagster" / f"{run_id}.log"
     result = RunResult(run_id, log=log)
-    with persistent_instance(settings) as instance, _listening(instance, result, log, on_progress):
-        finished = job.get_subset(asset_selection=set(keys)).execute_in_process(
+    with persistent_instance(platform.settings) as instance, _listening(instance, result, log, on_progress):
+        finished = job.execute_in_process(
             instance=instance,
             tags=tags,
             run_id=run_id,
@@ -234,7 +246,8 @@ def collect(event: dg.DagsterEvent) -> Made | Checked | StepEnd | None:
         check = event.asset_check_evaluation_data
         return Checked(
             "/".join(check.asset_key.path), check.check_name, _day(check.partition), check.passed,
-            check.severity.value, check.description or "",
+            check.severity.value, check.description or "", _value(check.metadata, "figure"),
+            _value(check.metadata, "unit") or "",
         )  # fmt: skip
     if event.is_step_success:
         return StepEnd(event.step_key or "", event.step_success_data.duration_ms / 1000)

@@ -180,9 +180,9 @@ def made_shown(result: RunResult) -> Any:
 
 
 def warn(result: RunResult) -> None:
-    """A line for each check that failed and blocks nothing."""
+    """A line for each check that failed and stopped nothing."""
     for failed in result.failed_checks:
-        if failed.severity != "ERROR":
+        if result.is_success or failed.severity != "ERROR":
             err.print(f"warning: {failed.check} of {failed.asset} {failed.day or ''}: {failed.description}", markup=False)
 
 
