@@ -28,8 +28,7 @@ def maintenance(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pl
     results = maintain(platform.lake, now, timedelta(days=settings.versions_kept_days))
     for skipped in (f"{result.table} {why}" for result in results for why in result.skipped):
         context.log.info(f"left for the next time: {skipped}")
-    checks = context.repository_def.asset_graph.asset_check_keys
-    forgotten = forget_old_runs(context.instance, checks, now, timedelta(days=settings.runs_kept_days))
+    forgotten = forget_old_runs(context.instance, now, timedelta(days=settings.runs_kept_days))
     return dg.MaterializeResult(
         metadata={
             "tables": dg.MetadataValue.md(

@@ -8,7 +8,7 @@ import dagster as dg
 from iot_platform.assets.metadata import OWNERS, asset_key
 from iot_platform.assets.platform import Platform
 from iot_platform.automation.partitions import dates
-from iot_platform.errors import PlatformError
+from iot_platform.errors import InputError, PlatformError
 
 DAILY_REPORT = dg.AssetKey(["reports", "daily_report"])
 P95_REPORT = dg.AssetKey(["reports", "p95_weekly"])
@@ -58,7 +58,7 @@ def file_daily_report(platform: Platform, day: date) -> dict[str, Any]:
         paths = write_report(platform.settings, DAILY, day, {"json": data, "md": text})
         deliveries = send_summary(platform.settings, summary, platform.now())
     except PlatformError as error:
-        raise dg.Failure(f"{day}: {error}") from None
+        raise failure(f"{day}", error) from None
     return {
         "report": dg.MetadataValue.md(text),
         "path": dg.MetadataValue.path(str(paths[-1])),
@@ -66,6 +66,11 @@ def file_daily_report(platform: Platform, day: date) -> dict[str, Any]:
         "sent": ", ".join(one.channel for one in deliveries if one.is_delivered) or "to nobody",
         **{f"not sent by {one.channel}": one.error for one in deliveries if not one.is_delivered},
     }
+
+
+def failure(period: str, error: PlatformError) -> dg.Failure:
+    """The step's failure. What is asked for wrongly is not tried again."""
+    return dg.Failure(f"{period}: {error}", allow_retries=not isinstance(error, InputError))
 
 
 def p95_report(weeks: dg.PartitionsDefinition) -> dg.AssetsDefinition:
@@ -102,7 +107,7 @@ def file_p95_report(platform: Platform, monday: date) -> dict[str, Any]:
         texts = {"csv": found.as_csv(), "md": found.markdown()}
         paths = write_report(platform.settings, WEEKLY_P95, monday, texts)
     except PlatformError as error:
-        raise dg.Failure(f"week of {monday}: {error}") from None
+        raise failure(f"week of {monday}", error) from None
     return {
         "report": dg.MetadataValue.md(texts["md"]),
         "path": dg.MetadataValue.path(str(paths[-1])),

@@ -6,8 +6,7 @@ a table, and one that evaluated a check last.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
 
@@ -28,14 +27,11 @@ class Forgotten:
 
 
 def forget_old_runs(
-    instance: dg.DagsterInstance,
-    checks: Iterable[dg.AssetCheckKey],
-    now: datetime,
-    keep: timedelta,
-    most_seconds: float = MOST_SECONDS,
+    instance: dg.DagsterInstance, now: datetime, keep: timedelta, most_seconds: float = MOST_SECONDS
 ) -> Forgotten:
     """Remove the finished runs that were created longer than ``keep`` before ``now``, oldest first."""
-    holding = newest_of_something(instance, checks)
+    holding = makers_of_newest(instance)
+    last = LastEvaluations(instance)
     filters = dg.RunsFilter(statuses=FINISHED, created_before=now - keep)
     deadline = monotonic() + most_seconds
     removed = kept = 0
@@ -44,7 +40,7 @@ def forget_old_runs(
         page = instance.get_run_records(filters=filters, limit=PAGE, ascending=True, cursor=cursor)
         for record in page:
             run_id = record.dagster_run.run_id
-            if run_id in holding:
+            if run_id in holding or last.are_any_of(run_id):
                 kept += 1
                 cursor = run_id  # pages go on after a run that is still there
             else:
@@ -55,11 +51,10 @@ def forget_old_runs(
     return Forgotten(removed, kept)
 
 
-def newest_of_something(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey]) -> set[str]:
-    """The runs that made the newest version of a date or a table, or evaluated one of these checks last."""
+def makers_of_newest(instance: dg.DagsterInstance) -> set[str]:
+    """The runs that made the newest version of a date, or of a table that has no dates."""
     storage = instance.event_log_storage
-    infos = storage.get_asset_check_partition_info(list(checks))
-    holding = {info.latest_planned_run_id for info in infos}
+    holding: set[str] = set()
     for key in instance.all_asset_keys():
         newest = storage.get_latest_storage_id_by_partition(key, dg.DagsterEventType.ASSET_MATERIALIZATION)
         ids = sorted(newest.values())
@@ -73,3 +68,23 @@ def newest_of_something(instance: dg.DagsterInstance, checks: Iterable[dg.AssetC
         if whole:
             holding.add(whole.run_id)
     return holding
+
+
+@dataclass
+class LastEvaluations:
+    """Which run evaluated a check last, by date. A check is looked up once."""
+
+    instance: dg.DagsterInstance
+    _runs: dict[dg.AssetCheckKey, dict[str | None, str]] = field(default_factory=dict)
+
+    def are_any_of(self, run_id: str) -> bool:
+        """Whether the run holds the last evaluation of some check."""
+        events = self.instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
+        checks = (entry.event_log_entry.get_dagster_event().asset_check_evaluation_data for entry in events)
+        return any(self._of(check.asset_check_key).get(check.partition) == run_id for check in checks)
+
+    def _of(self, key: dg.AssetCheckKey) -> dict[str | None, str]:
+        if key not in self._runs:
+            infos = self.instance.event_log_storage.get_asset_check_partition_info([key])
+            self._runs[key] = {info.partition_key: info.latest_planned_run_id for info in infos}
+        return self._runs[key]

