@@ -57,13 +57,14 @@ class Gatherer:
 
         found: list[CheckResult] = []
         failed: dict[dg.AssetCheckKey, list[AssetCheckPartitionInfo]] = {}
-        newest = seen
+        # Asked before: Dagster looks at one check after the other, and a result that comes in between belongs to the next
+        # look, however new what the later checks say is. Read twice it does no harm.
+        newest = self.instance.event_log_storage.get_maximum_record_id() or seen
         infos = self.instance.event_log_storage.get_asset_check_partition_info(list(self.checks), after_storage_id=seen)
         for info in infos:
             number = info.latest_check_event_storage_id
             if number <= (seen or 0) or info.latest_execution_status == Status.PLANNED:
                 continue  # an older result of a date that was only made again, or one that is still to come
-            newest = max(newest or 0, number)
             if info.latest_execution_status == Status.FAILED:
                 failed.setdefault(info.check_key, []).append(info)
             else:

@@ -5,7 +5,8 @@ from typing import Any
 import dagster as dg
 
 DAYS = dg.DailyPartitionsDefinition("2026-03-01", end_date="2026-03-21")
-BROKEN: dict[str, Any] = {"dates": set(), "check": True, "severity": dg.AssetCheckSeverity.ERROR, "blocking": False}
+BROKEN: dict[str, Any] = {"dates": set(), "check": True, "severity": dg.AssetCheckSeverity.ERROR}
+BROKEN |= {"blocking": False, "crash": False}
 
 
 @dg.asset(
@@ -37,6 +38,8 @@ def late_rate(context: dg.AssetCheckExecutionContext) -> Any:
 
 @dg.asset_check(asset=readings, name="gate", blocking=True)
 def gate() -> dg.AssetCheckResult:
+    if BROKEN["crash"]:
+        raise OSError("the disk is gone")
     return dg.AssetCheckResult(passed=not BROKEN["blocking"])
 
 
@@ -46,4 +49,4 @@ DEFS = dg.Definitions(assets=[readings, after], asset_checks=[late_rate, gate])
 
 def mend() -> None:
     """Nothing fails any more."""
-    BROKEN.update(dates=set(), check=True, severity=dg.AssetCheckSeverity.ERROR, blocking=False)
+    BROKEN.update(dates=set(), check=True, severity=dg.AssetCheckSeverity.ERROR, blocking=False, crash=False)

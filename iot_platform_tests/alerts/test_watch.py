@@ -30,6 +30,7 @@ from iot_platform_tests.conftest import MakeSettings
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 CALM = timedelta(minutes=6)
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 @pytest.fixture(autouse=True)
 def _whole() -> Iterator[None]:
     yield
@@ -46,7 +47,7 @@ def run(instance: dg.DagsterInstance, first: str, last: str = "") -> dg.DagsterR
     result = DEFS.resolve_implicit_global_asset_job_def().execute_in_process(
         instance=instance, raise_on_error=False,
         tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first},
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        run_config=QUIET,
     )  # fmt: skip
     return result.dagster_run
 
@@ -162,6 +163,24 @@ def test_a_run_that_never_began_is_an_incident_until_the_same_succeeds(watching:
     watching.look()
     (message,) = webhook.received
     assert "no such image" in message["blocks"][1]["text"]["text"]
+
+
+def test_a_run_that_makes_nothing_is_over_when_the_same_one_succeeds(watching: Watching, webhook: Webhook) -> None:
+    def checks() -> None:
+        DEFS.resolve_implicit_global_asset_job_def().get_subset(
+            asset_selection=set(), asset_check_selection={dg.AssetCheckKey(readings.key, "gate")}
+        ).execute_in_process(instance=watching.instance, raise_on_error=False, run_config=QUIET)
+
+    BROKEN["crash"] = True
+    checks()
+    watching.look()
+    (message,) = webhook.received
+    assert "silver/readings_gate failed: OSError: the disk is gone" in message["blocks"][1]["text"]["text"]
+    BROKEN["crash"] = False
+    checks()
+    watching.look(MINUTE)
+    watching.look(CALM)
+    assert webhook.titles[1:] == ["[over] Run failed: silver/readings_gate"]
 
 
 def test_freshness_of_dagster_opens_and_ends_an_incident(watching: Watching, webhook: Webhook) -> None:
