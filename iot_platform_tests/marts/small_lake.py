@@ -64,8 +64,22 @@ def p95(device_type: str, value: float) -> Row:
     return {"device_type": device_type, "events": 500, "excluded": 0, "mean": value, "std": 1.0, "p95": value}
 
 
+def anomaly(day: date, first: float, last: float, **other: Any) -> Row:
+    """A piece of an anomaly of the room's temperature, from the first to the last minute of the day."""
+    row = {"device_id": "room", "metric": "temperature", "detector": "recent_z_score", "readings": 2, "peak_score": first}
+    row |= {"started_at": at(day, first), "ended_at": at(day, last), "peak_value": last}
+    return row | {"continues": last > 24 * 60 - 15} | other
+
+
+def checked(event_id: int, day: date | None, evaluated_at: datetime, **other: Any) -> Row:
+    row = {"evaluation_id": f"r/{event_id}", "event_id": event_id, "evaluated_at": evaluated_at, "asset": "silver/readings"}
+    row |= {"check_name": "null_rate", "event_date": day, "passed": True, "severity": "WARN", "is_blocking": False}
+    return row | {"figure": 0.5, "unit": "share"} | other
+
+
 def fill(lake: Lake) -> None:
-    """Three dates over two weeks, one talking and one silent device, a camera with events; all at level 10."""
+    """Three dates over two weeks, one talking and one silent device, a camera with events, an anomaly over midnight from
+    Sunday to Monday and one on Tuesday, a check that passed on two dates; all at level 10."""
     put(lake, "registry/devices", None, [device("room"), device("mute")], 10)
     for day in (SUNDAY, MONDAY, TUESDAY):
         put_windows(lake, day, 20.0, 10)
@@ -73,6 +87,10 @@ def fill(lake: Lake) -> None:
         put(lake, "gold/daily_summary", day, [summary("room", "temperature", day)], 10)
         put(lake, "silver/readings", day, [event(n, day, float(n)) for n in range(300)], 10)
     put(lake, "gold/duration_p95", MONDAY, [p95("motion", 100.0)], 10)
+    put(lake, "gold/anomaly_events", SUNDAY, [anomaly(SUNDAY, 1410, 1435)], 10)
+    put(lake, "gold/anomaly_events", MONDAY, [anomaly(MONDAY, 5, 9), anomaly(MONDAY, 600, 601)], 10)
+    put(lake, "gold/anomaly_events", TUESDAY, [anomaly(TUESDAY, 3, 3)], 10)
+    put(lake, "ops/check_results", None, [checked(1, SUNDAY, NOW), checked(2, MONDAY, NOW, figure=0.7)], 10)
 
 
 def put_windows(lake: Lake, day: date, temperature: float, level: int) -> None:
