@@ -28,8 +28,8 @@ def publish(settings: Settings, *weeks: date) -> None:
         connection.execute("create schema main_marts")
         connection.execute(
             "create table main_marts.duration_p95_weekly as select unnest($weeks)::date as week_start,"
-            " 'light' as device_type, 3 as days, 1500 as events, 2 as excluded, 2.5 as mean, 1.0 as std, 1 / 3 as p95, 3 as days_with_p95,"
-            " 4.0 as min_daily_p95, 5.5 as max_daily_p95",
+            " 'light' as device_type, 3 as days, 1500 as events, 2 as excluded, 2.5 as mean, 1.0 as std, 1 / 3 as p95,"
+            " 3 as days_with_p95, 4.0 as min_daily_p95, 5.5 as max_daily_p95",
             {"weeks": [week.isoformat() for week in weeks]},
         )
 
