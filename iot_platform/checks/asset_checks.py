@@ -4,6 +4,7 @@ All checks of a table are one step, so that what they read is read once; any of 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import date
 from typing import Any, TypeVar
 
@@ -63,16 +64,16 @@ def _step(
         if chosen_by_date:
             own = context.partition_keys if context.has_partition_key_range or context.has_partition_key else []
             days = dates(sorted({*own, *_reported(context, table)}))
-        inspection = inspect(platform, days)
         made = newest_materializations(context.instance, table, days)
-        for day in days:
-            # Dagster would give a range one result without a partition; each date gets its own, then the step's output.
-            for check in chosen_by_date:
-                yield evaluation(check, check.evaluate(inspection, day), day, made.get(day))
-        for check in whole:
-            if check.key in chosen:
-                seen = seen_version(context.instance, check.key)
-                yield evaluation(check, check.evaluate(inspection, seen))
+        with closing(inspect(platform, days)) as inspection:
+            for day in days:
+                # Dagster would give a range one result without a partition; each date gets its own, then the outputs.
+                for check in chosen_by_date:
+                    yield evaluation(check, check.evaluate(inspection, day), day, made.get(day))
+            for check in whole:
+                if check.key in chosen:
+                    seen = seen_version(context.instance, check.key)
+                    yield evaluation(check, check.evaluate(inspection, seen))
         for key, spec in specs.items():
             if key in chosen:
                 yield dg.Output(None, spec.get_python_identifier())

@@ -75,8 +75,7 @@ def date_checks() -> list[DateCheck]:
         *(_keys(table) for table in dated_tables()),
         DateCheck(
             "silver/readings", "conservation", "Bronze = Silver + rejected + pending: no row vanishes, none appears.",
-            lambda inspection, day: conserves(inspection.lake, day),
-            blocking=True, also_reads=("bronze/readings", "silver/rejected_readings"),
+            conserves, blocking=True, also_reads=("bronze/readings", "silver/rejected_readings"),
         ),
         DateCheck(
             "silver/readings", "devices_are_declared", "Every device that reported was declared.",
@@ -126,12 +125,12 @@ def table_checks() -> list[TableCheck]:
 def _contract(table: str) -> DateCheck:
     return DateCheck(
         table, CONTRACT_CHECK, CONTRACT_SAYS,
-        lambda inspection, day: contract_holds(inspection.lake, table, day), blocking=True,
+        lambda inspection, day: contract_holds(inspection, table, day), blocking=True,
     )  # fmt: skip
 
 
 def _keys(table: str) -> DateCheck:
-    return DateCheck(table, UNIQUE_CHECK, KEYS_SAY, lambda inspection, day: keys_are_unique(inspection.lake, table, day))
+    return DateCheck(table, UNIQUE_CHECK, KEYS_SAY, lambda inspection, day: keys_are_unique(inspection, table, day))
 
 
 def _schema(table: str) -> Callable[[Inspection, int | None], Outcome]:
@@ -139,7 +138,7 @@ def _schema(table: str) -> Callable[[Inspection, int | None], Outcome]:
 
 
 def _whole(holds: Callable[..., Outcome], table: str) -> Callable[[Inspection, int | None], Outcome]:
-    return lambda inspection, _: holds(inspection.lake, table, None)
+    return lambda inspection, _: holds(inspection, table, None)
 
 
 def blocking_checks() -> dict[str, list[dg.AssetCheckKey]]:

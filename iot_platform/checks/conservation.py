@@ -7,14 +7,15 @@ from datetime import date
 
 import dagster as dg
 
+from iot_platform.checks.inspection import Inspection
 from iot_platform.checks.outcome import Outcome
 from iot_platform.lake.lake import Lake
-from iot_platform.lake.ledger import date_ledger, offset_ledger
+from iot_platform.lake.ledger import offset_ledger
 
 
-def conserves(lake: Lake, day: date) -> Outcome:
+def conserves(inspection: Inspection, day: date) -> Outcome:
     """bronze = silver + rejected + pending, on one date."""
-    (line,) = date_ledger(lake, [day])
+    line = inspection.ledger(day)
     lost = f"{line.difference} row(s) of Bronze are neither in Silver nor rejected"
     extra = f"{-line.difference} row(s) are in Silver or rejected that Bronze does not have"
     return Outcome(

@@ -7,10 +7,10 @@ from typing import Any
 
 import dagster as dg
 
+from iot_platform.checks.inspection import Inspection, answered
 from iot_platform.checks.outcome import Outcome, found
 from iot_platform.contracts.duckdb import select_files
 from iot_platform.errors import DataError
-from iot_platform.lake.lake import Lake
 from iot_platform.lake.snapshot import Snapshot
 
 CONTRACT_CHECK = "contract"
@@ -19,13 +19,13 @@ MOST_SHOWN = 1000
 BATCH_ROWS = 131_072
 
 
-def contract_holds(lake: Lake, table: str, day: date | None) -> Outcome:
+def contract_holds(inspection: Inspection, table: str, day: date | None) -> Outcome:
     """Whether the rows of one date (None: of the whole table) hold: types, nulls, bounds, closed lists."""
     from iot_platform.contracts.pandera import describe_violations, violations  # slow to import
 
-    snapshot, source = _rows(lake, table, day)
+    snapshot, source = _rows(inspection, table, day)
     rows = snapshot.rows if day is None else snapshot.rows_by_date.get(day, 0)
-    with lake.reading(table) as connection:
+    with inspection.reading(table) as connection:
         broken = violations(snapshot.contract, connection.sql(source).to_arrow_reader(BATCH_ROWS))
     if broken is None:
         return found([], "", unit="values", rows=rows)
@@ -33,23 +33,23 @@ def contract_holds(lake: Lake, table: str, day: date | None) -> Outcome:
     return found(cases, describe_violations(broken), unit="values", rows=rows)
 
 
-def keys_are_unique(lake: Lake, table: str, day: date | None) -> Outcome:
+def keys_are_unique(inspection: Inspection, table: str, day: date | None) -> Outcome:
     """Whether no key stands twice in the rows of one date (None: of the whole table)."""
-    snapshot, source = _rows(lake, table, day)
+    snapshot, source = _rows(inspection, table, day)
     keys = ", ".join(f'"{key}"' for key in snapshot.contract.keys)
-    with lake.reading(table) as connection:
-        answer = connection.execute(
+    with inspection.reading(table) as connection:
+        repeated = answered(
+            connection,
             f"select {keys}, count(*) as times from ({source}) group by {keys} having count(*) > 1"
-            f" order by times desc, {keys}"
+            f" order by times desc, {keys}",
+            MOST_SHOWN,
         )
-        names = [column[0] for column in answer.description or ()]
-        repeated = [dict(zip(names, row, strict=True)) for row in answer.fetchmany(MOST_SHOWN)]
     told = f"{len(repeated)}{' and more' if len(repeated) == MOST_SHOWN else ''} key(s) stand more than once: {keys}"
     return found(repeated, told, unit="keys")
 
 
-def _rows(lake: Lake, table: str, day: date | None) -> tuple[Snapshot, str]:
-    snapshot = lake.snapshot(table)
+def _rows(inspection: Inspection, table: str, day: date | None) -> tuple[Snapshot, str]:
+    snapshot = inspection.lake.snapshot(table)
     return snapshot, select_files(snapshot.contract, snapshot.files(None if day is None else [day]))
 
 

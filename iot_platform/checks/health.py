@@ -8,14 +8,12 @@ from datetime import date
 from iot_platform.checks.inspection import Inspection, Part
 from iot_platform.checks.outcome import Outcome, judged, shown
 from iot_platform.checks.rates import SHARE, grouped, judge
-from iot_platform.checks.sql import rows
 
 
 def fleet_is_healthy(inspection: Inspection, day: date) -> Outcome:
     """Few of the date's device windows are failing; the worst devices are shown."""
     threshold = inspection.thresholds["fleet_is_healthy"]
-    devices = rows(
-        inspection.lake,
+    devices = inspection.rows(
         day,
         "select device_id, any_value(contract) as contract, any_value(site) as site, count(*) as windows,"
         " count(*) filter (where is_failing) as failing, round(avg(health_pct), 1) as health_pct"

@@ -1,21 +1,28 @@
 """What the checks of one step look at: the lake, the thresholds, the moment; and counts that several of them need.
 
-One scan of a table and date serves every rate that is made from it. What was read is kept for the length of a step.
+One scan of a table and date serves every rate that is made from it, and one connection all scans: opening one costs more
+than most of these questions. What was read is kept for the length of a step.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from iot_platform.checks.sql import rows
 from iot_platform.checks.thresholds import Thresholds
 from iot_platform.contracts.duckdb import select_files
 from iot_platform.lake.lake import Lake
+from iot_platform.lake.ledger import DateLedger, date_ledger
 from iot_platform.lake.levels import DAY_US, day_start_us
+from iot_platform.lake.storage import is_failed_read
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 BRONZE, SILVER, REJECTED, QUARANTINE = (
     "bronze/readings", "silver/readings", "silver/rejected_readings", "bronze/quarantine",
@@ -40,12 +47,53 @@ class Inspection:
     days: tuple[date, ...] = ()
     _counts: dict[tuple[str, date], list[Mapping[str, Any]]] = field(default_factory=dict)
     _arrived: Mapping[tuple[str, date], int] | None = None
+    _ledger: dict[date, DateLedger] = field(default_factory=dict)
+
+    @cached_property
+    def _connection(self) -> DuckDBPyConnection:
+        return self.lake.storage.connect()
+
+    def close(self) -> None:
+        """Give the connection back, if there was one; it is opened again when asked for."""
+        connection = self.__dict__.pop("_connection", None)
+        if connection is not None:
+            connection.close()
+
+    @contextmanager
+    def reading(self, table: str) -> Iterator[DuckDBPyConnection]:
+        """The connection, in UTC, for a question about a table's files; one that cannot be read is a ``LakeError``."""
+        import duckdb
+
+        try:
+            yield self._connection
+        except duckdb.Error as error:
+            if not is_failed_read(error):
+                raise
+            raise self.lake.corrupt(table, error) from None
+
+    def rows(self, day: date, sql: str, tables: Iterable[str]) -> list[Mapping[str, Any]]:
+        """The answer as dictionaries. The tables that are named first are seen by their view names, at their versions of
+        this moment, just the date of those that are partitioned."""
+        tables = tuple(tables)
+        with self.reading(tables[0]) as connection:
+            for table in tables:
+                snapshot = self.lake.snapshot(table)
+                files = snapshot.files([day] if snapshot.contract.partition else None)
+                source = select_files(snapshot.contract, files)
+                connection.execute(f"create or replace temp view {snapshot.contract.view} as {source}")
+            return answered(connection, sql)
+
+    def ledger(self, day: date) -> DateLedger:
+        """The ledger of the date; of all dates of the step it is made at once."""
+        if day not in self._ledger:
+            self._ledger |= {line.event_date: line for line in date_ledger(self.lake, {*self.days, day})}
+        return self._ledger[day]
 
     def _of(self, table: str, day: date, columns: str) -> list[Mapping[str, Any]]:
         if (table, day) not in self._counts:
             view = self.lake.contract(table).view
             sql = f"select contract, metric, site, {columns} from {view} group by all"
-            self._counts[table, day] = rows(self.lake, day, sql, (table,))
+            self._counts[table, day] = self.rows(day, sql, (table,))
         return self._counts[table, day]
 
     def bronze(self, day: date, column: str = "readings") -> Counter[Part]:
@@ -78,7 +126,7 @@ class Inspection:
         if not files:
             return {}
         since, until = _midnight(first), _midnight(last + timedelta(days=1))
-        with self.lake.reading(BRONZE) as connection:
+        with self.reading(BRONZE) as connection:
             found = connection.execute(
                 "select topic, kafka_timestamp::date as arrival,"
                 " count(distinct kafka_offset::hugeint * 1000000 + kafka_partition)"
@@ -87,6 +135,14 @@ class Inspection:
                 [since, until],
             ).fetchall()
         return {(topic, arrival): messages for topic, arrival, messages in found}
+
+
+def answered(connection: DuckDBPyConnection, sql: str, limit: int = -1) -> list[Mapping[str, Any]]:
+    """The answer as dictionaries, ``limit`` rows of it at most (-1: all)."""
+    answer = connection.execute(sql)
+    names = [column[0] for column in answer.description or ()]
+    found = answer.fetchall() if limit < 0 else answer.fetchmany(limit)
+    return [dict(zip(names, row, strict=True)) for row in found]
 
 
 def _midnight(day: date) -> datetime:

@@ -8,13 +8,11 @@ from typing import Any
 
 from iot_platform.checks.inspection import Inspection
 from iot_platform.checks.outcome import Outcome, judged, shown
-from iot_platform.checks.sql import rows
 
 
 def devices_are_declared(inspection: Inspection, day: date) -> Outcome:
     """Every device with readings on the date was declared; one that was only inferred (or is unknown) is listed."""
-    offending = rows(
-        inspection.lake,
+    offending = inspection.rows(
         day,
         "select device_id, count(*) as readings, coalesce(max(d.source), 'unknown') as known_as"
         " from silver_readings left join registry_devices d using (device_id)"
@@ -27,8 +25,7 @@ def devices_are_declared(inspection: Inspection, day: date) -> Outcome:
 
 def metrics_are_declared(inspection: Inspection, day: date) -> Outcome:
     """Every (contract, metric) with readings on the date is declared; others have no physical bounds and are listed."""
-    offending = rows(
-        inspection.lake,
+    offending = inspection.rows(
         day,
         "select contract, metric, count(*) as readings, min(value) as min, max(value) as max"
         " from silver_readings anti join registry_metrics using (contract, metric)"

@@ -17,7 +17,6 @@ import dagster as dg
 from iot_platform.assets.metadata import markdown_table
 from iot_platform.checks.inspection import BRONZE, QUARANTINE, REJECTED, SILVER, Inspection, Part
 from iot_platform.checks.outcome import Outcome, judged, not_judged, shown
-from iot_platform.checks.sql import rows
 from iot_platform.checks.thresholds import Bounds, Threshold
 
 SHARE = "share"
@@ -123,8 +122,7 @@ class Rate:
     def _offending(self, inspection: Inspection, day: date, group: Group) -> list[Mapping[str, Any]]:
         """Whose rows they are, the most first, each with one of them by its place in Kafka."""
         view = inspection.lake.contract(self.table).view
-        found = rows(
-            inspection.lake,
+        found = inspection.rows(
             day,
             "select contract, metric, site, device_id, count(*) as found,"
             " min(event_time) as first, max(event_time) as last,"
@@ -160,8 +158,7 @@ def quarantine_rate(inspection: Inspection, day: date) -> Outcome:
     def part(topic: str) -> Part:
         return Part(contract_of.get(topic) or topic)
 
-    held = rows(
-        inspection.lake,
+    held = inspection.rows(
         day,
         "select topic, reason, detail, count(*) as found, min(kafka_partition || ':' || kafka_offset) as \"e.g.\""
         f" from {inspection.lake.contract(QUARANTINE).view} where redriven_at is null"
