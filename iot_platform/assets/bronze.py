@@ -94,7 +94,7 @@ def _report(
         looks = previews(lake, snapshot, days)
         for day in days:
             level = snapshot.sequences.get(day, 0)
-            metadata = {**snapshot_metadata(snapshot, day), "level": level, **looks.get(day, {})}
+            metadata = {**looks.get(day, {}), **snapshot_metadata(snapshot, day), "level": level}
             if day.isoformat() in own:
                 context.add_asset_metadata(metadata, asset_key=asset_key(table), partition_key=day.isoformat())
             else:

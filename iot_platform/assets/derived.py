@@ -72,10 +72,10 @@ def derived_asset(transform: Transform, settings: Settings, partitions: dg.Parti
 
 
 def described(platform: Platform, table: str, result: "RangeResult") -> dict[date, dict[str, Any]]:
-    """The metadata of each date that was made. Lineage is the same for all of them and stands on the newest alone."""
+    """The metadata of each date that was made, what it looks like first. Lineage, the same for all, stands on the newest."""
     snapshot = platform.lake.snapshot(table)
     looks = previews(platform.lake, snapshot, [made.day for made in result.made])
-    metadata = {made.day: {**date_metadata(made, snapshot), **looks.get(made.day, {})} for made in result.made}
+    metadata = {made.day: {**looks.get(made.day, {}), **date_metadata(made, snapshot)} for made in result.made}
     if metadata:
         metadata[max(metadata)] |= lineage_metadata(table)
     return metadata

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from iot_platform.assets.metadata import markdown_table
-from iot_platform.assets.plots import hourly_bars, hourly_line, markdown_image, named_bars
+from iot_platform.assets.plots import IN_PLACE, hourly_bars, hourly_line, named_bars
 from iot_platform.contracts.duckdb import select_files
 from iot_platform.contracts.tables import EVENT_DATE, LINEAGE, Kind, TableContract
 from iot_platform.errors import LakeError
@@ -37,33 +37,33 @@ Rows = list[tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot of one date: the query over its rows (``{files}``), and what draws the answer."""
+    """A plot of one date: the query over its rows (``{files}``), and what draws the answer as Markdown."""
 
     name: str
     sql: str
     draw: Callable[[Rows], str]
 
 
-def _readings_an_hour(column: str) -> Plot:
+def _readings_by_hour(column: str) -> Plot:
     return Plot(
         "readings_by_hour",
         f"select {HOUR.format(column=column)}, count(*) from {{files}} group by 1",
-        lambda rows: hourly_bars("readings by hour (UTC)", dict(rows)),
+        lambda rows: hourly_bars("readings by hour, UTC", dict(rows)),
     )
 
 
 PLOTS: dict[str, Plot] = {
-    "bronze/readings": _readings_an_hour("event_time"),
-    "silver/readings": _readings_an_hour("event_time"),
+    "bronze/readings": _readings_by_hour("event_time"),
+    "silver/readings": _readings_by_hour("event_time"),
     "gold/sensor_health": Plot(
-        "health_by_hour",
+        "mean_health_by_hour",
         f"select {HOUR.format(column='window_start')}, avg(health_pct) from {{files}} group by 1",
-        lambda rows: hourly_line("mean health by hour (UTC), %", dict(rows), top=100.0, limit=HEALTHY),
+        lambda rows: hourly_line("mean health by hour, UTC, in %", dict(rows), top=100.0, limit=HEALTHY),
     ),
     "gold/duration_p95": Plot(
         "p95_by_type",
         "select device_type, p95 from {files} order by p95 desc, device_type",
-        lambda rows: named_bars("95th percentile of durations, ms", [(str(name), float(p95)) for name, p95 in rows]),
+        lambda rows: named_bars("device type", "p95, ms", [(str(name), float(p95)) for name, p95 in rows]),
     ),
 }
 
@@ -95,20 +95,24 @@ def previews(
     table = snapshot.contract.name
     try:
         with lake.reading(table) as connection:
-            return {day: _look(connection, snapshot.contract, files[day]) for day in wanted}
+            return {day: _look(connection, snapshot.contract, day, files[day]) for day in wanted}
     except LakeError:
         return {}
 
 
-def _look(connection: DuckDBPyConnection, contract: TableContract, paths: list[str]) -> dict[str, dg.MetadataValue]:
+def _look(
+    connection: DuckDBPyConnection, contract: TableContract, day: date | None, paths: list[str]
+) -> dict[str, dg.MetadataValue]:
+    looked: dict[str, dg.MetadataValue] = {}
+    if plot := PLOTS.get(contract.name):
+        looked[plot.name] = dg.MetadataValue.md(plot.draw(_ask(connection, contract, paths, plot.sql)))
     names = shown_columns(contract)
     selected = ", ".join(f'"{name}"' for name in names)
     rows = _ask(connection, contract, paths[:1], f"select {selected} from {{files}} limit {ROWS}")
-    shown = [{name: _cut(value) for name, value in zip(names, row, strict=True)} for row in rows]
-    looked: dict[str, dg.MetadataValue] = {"preview": dg.MetadataValue.md(markdown_table(shown))}
-    if plot := PLOTS.get(contract.name):
-        answer = _ask(connection, contract, paths, plot.sql)
-        looked[plot.name] = dg.MetadataValue.md(markdown_image(plot.draw(answer), plot.name.replace("_", " ")))
+    shown = [{name: _cut(value, day) for name, value in zip(names, row, strict=True)} for row in rows]
+    while len(preview := markdown_table(shown)) >= IN_PLACE and len(shown) > 1:
+        shown.pop()
+    looked["preview"] = dg.MetadataValue.md(preview)
     return looked
 
 
@@ -124,13 +128,13 @@ def _ask(connection: DuckDBPyConnection, contract: TableContract, paths: list[st
         return connection.execute(sql.format(files=f"({select_files(contract, paths)})")).fetchall()
 
 
-def _cut(value: Any) -> Any:
-    """A cell: figures in six digits, times to the second, text cut."""
+def _cut(value: Any, day: date | None) -> Any:
+    """A cell: figures in six digits, a time of the table's date without the date, text cut."""
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
-    if hasattr(value, "hour"):
-        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, datetime):
+        return f"{value:%H:%M:%S}" if value.date() == day else f"{value:%Y-%m-%d %H:%M:%S}"
     text = str(value)
     return text if len(text) <= CELL else text[: CELL - 1] + "…"

@@ -56,12 +56,12 @@ def registry_assets(settings: Settings) -> dg.AssetsDefinition:
         for table in REGISTRY:
             snapshot = platform.lake.snapshot(table)
             metadata = {
+                **previews(platform.lake, snapshot, [None]).get(None, {}),
                 **snapshot_metadata(snapshot),
                 "rows_changed": changed[table],
                 "engine": platform.engine.name,
                 "seconds": round(perf_counter() - began, 3),
                 **(lineage_metadata(table) if table in TRANSFORMS else {}),
-                **previews(platform.lake, snapshot, [None]).get(None, {}),
             }
             yield dg.MaterializeResult(asset_key(table), metadata=metadata, data_version=BY_LEVEL)
 
