@@ -70,9 +70,9 @@ class ServerlessClient(PipesEMRServerlessClient):
 class Launcher:
     """Launches jobs by the service that ``IOT_COMPUTE`` names. ``poll_seconds`` lies between two looks at a job."""
 
-    def __init__(self, settings: Settings, poll_seconds: float = POLL_SECONDS) -> None:
+    def __init__(self, settings: Settings, poll_seconds: float | None = None) -> None:
         self.settings = settings
-        self.poll_seconds = poll_seconds
+        self.poll_seconds = POLL_SECONDS if poll_seconds is None else poll_seconds
 
     def run(self, context: dg.AssetExecutionContext, job: Job) -> tuple[Sequence[Any], PlatformError | None]:
         """Launch the job and wait for its end: what it told, and why it failed if it did.
