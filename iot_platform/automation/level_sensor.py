@@ -16,7 +16,7 @@ from iot_platform.assets.registry import REGISTRY
 from iot_platform.automation import runs
 from iot_platform.automation.planning import Made, Plan, Request, plan
 from iot_platform.automation.priorities import REGISTRY as REGISTRY_PRIORITY
-from iot_platform.automation.priorities import limit_pools, priority_tag, tags_of_dates
+from iot_platform.automation.priorities import limit_pools, priority_tag, tags_of_dates, without_flood
 from iot_platform.checks.catalog import blocking_checks
 from iot_platform.checks.contract import CONTRACT_CHECK
 from iot_platform.lake.lake import Lake
@@ -222,6 +222,9 @@ def evaluate(platform: Platform, instance: dg.DagsterInstance, partitions: dg.Pa
     busy = runs.being_made(in_flight, partitions, stale.dates)
     days = {day for listed in stale.dates.values() for day in listed}
     found, why_not = decide(stale, instance, now, busy, failing_outputs(instance, days))
+    found, held_back = without_flood(found, in_flight)
+    if held_back:
+        why_not = [f"{held_back} run(s) of older dates are asked for when others have ended", *why_not]
     requests += found
     if requests:
         return dg.SensorResult(run_requests=requests)

@@ -15,7 +15,7 @@ import dagster as dg
 from iot_platform.assets.platform import Platform
 from iot_platform.errors import ServiceError
 
-LOOK_SECONDS = 5.0  # a sensor that hangs stops the daemon
+LOOK_SECONDS = 3.0  # a sensor that hangs stops the daemon
 INTERVAL_SECONDS = 30
 MOST_SAMPLES = 240  # of a topic's end offset, while Bronze is behind it
 # Every message counts as the same version of the topic: what is made from it is told to be outdated by its level alone.

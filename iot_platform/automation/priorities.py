@@ -6,7 +6,7 @@ launches has priority 0: before history that a sensor asks for, after everything
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 
 import dagster as dg
@@ -21,6 +21,8 @@ TODAY = 10
 REPORTS = 5
 MARTS = 5
 OLD = -10
+
+MOST_OF_HISTORY = 5  # runs of old dates that run or wait; the next look asks for more
 
 RECENT = timedelta(days=1)  # today, tomorrow (fast clocks) and yesterday, which is late for an hour after midnight
 
@@ -38,6 +40,23 @@ def tags_of_dates(last: date, today: date) -> Mapping[str, str]:
     if last >= today - RECENT:
         return priority_tag(TODAY)
     return {**priority_tag(OLD), LANE: HISTORY}
+
+
+def without_flood(
+    requests: Sequence[dg.RunRequest], in_flight: Iterable[dg.DagsterRun]
+) -> tuple[list[dg.RunRequest], int]:
+    """The requests to make now, and how many of old dates are held back: what is years behind would fill the queue.
+
+    Of the old ones the newest go first. Nothing is lost: the dates stay stale, and the next look finds them.
+    """
+    room = MOST_OF_HISTORY - sum(run.tags.get(LANE) == HISTORY for run in in_flight)
+    old = [request for request in requests if request.tags.get(LANE) == HISTORY]
+    chosen = sorted(old, key=_last_date, reverse=True)[: max(0, room)]
+    return [request for request in requests if request not in old or request in chosen], len(old) - len(chosen)
+
+
+def _last_date(request: dg.RunRequest) -> str:
+    return request.tags["dagster/asset_partition_range_end"]
 
 
 def limit_pools(instance: dg.DagsterInstance) -> list[str]:

@@ -14,6 +14,7 @@ from iot_platform.assets.metadata import asset_key
 from iot_platform.assets.platform import Platform
 from iot_platform.automation import runs
 from iot_platform.automation.level_sensor import Stale, decide, look
+from iot_platform.automation.priorities import without_flood
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.levels import CLOCKED, CLOSED, DAY_US, day_start_us
 
@@ -50,6 +51,7 @@ def close_yesterday(
     waiting = {table: [day for day in stale.dates[table] if day not in unmade] for table in TABLES}
     busy = runs.being_made(in_flight, partitions, waiting)
     requests, reasons = decide(Stale(waiting, stale.moved, stale.levels), instance, moment, busy, {})
+    requests, _ = without_flood(requests, in_flight)  # the level sensor asks for the rest
     return requests or dg.SkipReason("; ".join([f"{day} is closed; no health was waiting for that", *reasons[:5]]))
 
 

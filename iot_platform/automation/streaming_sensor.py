@@ -16,9 +16,10 @@ from iot_platform.automation.priorities import priority_tag
 from iot_platform.errors import ServiceError
 from iot_platform.lake.lake import Lake
 
-LOOK_SECONDS = 5.0  # a sensor that hangs stops the daemon
+LOOK_SECONDS = 3.0  # a sensor that hangs stops the daemon
 INTERVAL_SECONDS = 5
 AT_ONCE = 500  # storage ids in one query
+MOST_EVENTS = 25  # that one tick reports: Dagster writes them one by one
 DRAIN = "drain"  # the request that is repeated for ever
 
 
@@ -53,7 +54,8 @@ def commits_to_report(
     """A materialization of each date whose newest commit Dagster was not told of; and the new cursor.
 
     The cursor is the largest ``ingest_seq`` that was looked at, so that only newer dates are compared with Dagster's
-    record; without one, all are. Drains report theirs themselves, a continuous ingest or a drain that was killed does not.
+    record; without one, all are. It stays where it is while there is more to tell than one tick can; newest dates are
+    told first. Drains report theirs themselves, a continuous ingest or a drain that was killed does not.
     """
     seen = int(cursor or 0)
     newest = seen
@@ -73,6 +75,9 @@ def commits_to_report(
             for day, seq in sorted(moved.items())
             if seq > told.get(day, 0)
         ]
+    if len(events) > MOST_EVENTS:
+        newest_dates = sorted(events, key=lambda event: event.partition or "", reverse=True)
+        return newest_dates[:MOST_EVENTS], str(seen)
     return events, str(newest)
 
 
