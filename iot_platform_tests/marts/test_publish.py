@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import duckdb
 import pytest
 
 from iot_platform.errors import PlatformError
-from iot_platform.local.process import wait_until
 from iot_platform.marts.publish import build_file, publish
 from iot_platform.settings import Settings
 
+OPENINGS = 1_000  # of all readers together
+READERS = ((1, 160), (1, 160), (4, 85), (4, 85))  # of each process: threads, and how often each of them opens the file
 READER = """
-import sys, duckdb
-from pathlib import Path
-path, stop = sys.argv[1], Path(sys.argv[2])
-while not stop.exists():
-    with duckdb.connect(path, read_only=True) as connection:
-        one = connection.execute("select n, count(*) from one group by n").fetchall()
-        two = connection.execute("select n, count(*) from two group by n").fetchall()
-    assert one == two and len(one) == 1 and one[0][1] == 1000, (one, two)
-    print(one[0][0], flush=True)
+import sys, threading, duckdb
+path, threads, openings = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+wrong, seen = [], []
+
+def read():
+    before = -1
+    for _ in range(openings):
+        try:
+            with duckdb.connect(path, read_only=True) as connection:
+                one = connection.execute("select n, count(*) from one group by n").fetchall()
+                two = connection.execute("select n, count(*) from two group by n").fetchall()
+            assert one == two and len(one) == 1 and one[0][1] == 1000, (one, two)
+            # Threads of a process share what DuckDB has open, and may be given a file that another still holds.
+            assert threads > 1 or one[0][0] >= before, "an older file after a newer one"
+            before = one[0][0]
+            seen.append(before)
+        except BaseException as error:
+            wrong.append(repr(error))
+            return
+
+running = [threading.Thread(target=read) for _ in range(threads)]
+for thread in running: thread.start()
+for thread in running: thread.join()
+print(*seen)
+sys.exit("; ".join(wrong) or 0)
 """
 
 
@@ -32,29 +48,29 @@ def version(connection: duckdb.DuckDBPyConnection, number: int) -> None:
         connection.execute(f"create or replace table {table} as select {number} as n from range(1000)")
 
 
-def test_readers_see_whole_files_only_while_new_ones_are_published(settings: Settings, tmp_path: Path) -> None:
+def test_a_thousand_openings_see_whole_files_only_while_new_ones_are_built_and_published(settings: Settings) -> None:
+    assert sum(threads * openings for threads, openings in READERS) == OPENINGS
     build_file(settings).parent.mkdir(parents=True)
-    stop, seen = tmp_path / "stop", tmp_path / "seen"
-    with duckdb.connect(build_file(settings)) as writer, seen.open("w") as output:
+    with duckdb.connect(build_file(settings)) as writer:
         version(writer, 0)
         publish(writer, settings.marts)
-        command = [sys.executable, "-c", READER, str(settings.marts), str(stop)]
-        reader = subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE, text=True)
+        readers = [
+            subprocess.Popen(
+                [sys.executable, "-c", READER, str(settings.marts), str(threads), str(openings)],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )
+            for threads, openings in READERS
+        ]  # fmt: skip
+        # Their output is some kilobytes each, which a pipe holds.
         number = 0
-
-        def reader_saw_ten_versions() -> bool:
-            nonlocal number
+        while any(reader.poll() is None for reader in readers):
             number += 1
             version(writer, number)
             publish(writer, settings.marts)
-            return len(set(seen.read_text().split())) >= 10 or reader.poll() is not None
-
-        assert wait_until(reader_saw_ten_versions, 60)
-        stop.touch()
-        _, errors = reader.communicate(timeout=30)
-    assert (reader.returncode, errors) == (0, "")
-    numbers = [int(line) for line in seen.read_text().split()]
-    assert numbers == sorted(numbers)
+        ended = [(reader.communicate(timeout=30), reader.returncode) for reader in readers]
+    assert [(errors, code) for (_, errors), code in ended] == [("", 0)] * len(READERS)
+    seen = [int(line) for (output, _), _ in ended for line in output.split()]
+    assert len(seen) == OPENINGS and len(set(seen)) >= 10
     assert sorted(path.name for path in settings.marts.parent.iterdir()) == ["build.duckdb", "marts.duckdb"]
 
 
