@@ -15,7 +15,7 @@ import dagster as dg
 from iot_platform.assets.metadata import markdown_table
 from iot_platform.assets.plots import IN_PLACE, hourly_bars, hourly_line, named_bars
 from iot_platform.contracts.duckdb import select_files
-from iot_platform.contracts.tables import EVENT_DATE, LINEAGE, Kind, TableContract
+from iot_platform.contracts.tables import COORDINATES, EVENT_DATE, LINEAGE, Kind, TableContract
 from iot_platform.errors import LakeError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ ROWS, COLUMNS, CELL = 5, 8, 40
 HEALTHY = 90.0  # % of the expected readings; below it a device is failing
 # What a reading or figure is, before how it came and how it was made.
 FIRST = ("device_id", "metric", "event_time", "value")
+LAST = {"contract", "device_type", "site", "zone", "state", "firmware", "source", *(column.name for column in COORDINATES)}
 PASSED_OVER = {EVENT_DATE.name, "contract_version", "event_id", *(column.name for column in LINEAGE)}
 NESTED = {Kind.CHANGES, Kind.HEADERS, Kind.BINARY}
 HOUR = "epoch_us({column}) // 3600000000 % 24"
@@ -69,12 +70,13 @@ PLOTS: dict[str, Plot] = {
 
 
 def shown_columns(contract: TableContract) -> list[str]:
-    """The columns of a preview: what the rows are sorted by, then the others in their order; few of them."""
+    """The columns of a preview: what the rows are sorted by, then figures, then attributes; few of them."""
     fit = [
         column.name for column in contract.columns if column.name not in PASSED_OVER and column.kind not in NESTED
     ]
     leading = [name for name in dict.fromkeys((*contract.sort, *FIRST)) if name in fit]
-    return [*leading, *(name for name in fit if name not in leading)][:COLUMNS]
+    others = [name for name in fit if name not in leading]
+    return [*leading, *sorted(others, key=LAST.__contains__)][:COLUMNS]
 
 
 def previews(

@@ -80,6 +80,11 @@ def test_a_preview_shows_few_columns_that_say_what_a_row_is(table: str) -> None:
     assert set(columns) <= set(TABLES[table].column_names) - {"processed_at", "event_date", "changes", "headers"}
 
 
+def test_a_preview_shows_the_figures_that_its_table_is_for() -> None:
+    assert {"expected", "actual", "health_pct"} < set(shown_columns(TABLES["gold/sensor_health"]))
+    assert shown_columns(TABLES["silver/readings"])[:4] == ["device_id", "metric", "event_time", "value"]
+
+
 def test_dates_with_rows_have_a_preview_and_a_plot_that_together_are_small(small: SmallLake) -> None:
     small.ingest(
         [{"event_time": at(D, hour) + timedelta(seconds=n), "value": 20 + n / 3} for hour in range(24) for n in range(9)]
@@ -99,8 +104,7 @@ def test_dates_with_rows_have_a_preview_and_a_plot_that_together_are_small(small
 
 
 def test_a_preview_of_long_rows_shows_fewer_of_them(small: SmallLake) -> None:
-    wide = dict.fromkeys(("device_type", "unit", "status", "site", "zone", "state"), "y" * 60)
-    small.day(D, readings=9, device_id="d" * 60, **wide)
+    small.day(D, readings=9, **dict.fromkeys(("device_id", "metric", "unit", "status"), "y" * 60))
     preview = str(previews(small.lake, small.lake.snapshot("bronze/readings"), [D])[D]["preview"].value)
     assert len(preview) < IN_PLACE and 3 <= len(preview.splitlines()) < 7
 
@@ -123,8 +127,8 @@ def test_files_older_than_a_column_are_shown_and_files_that_cannot_be_read_are_l
     snapshot = small.lake.snapshot("bronze/readings")
     path = Path(snapshot.active[0].path)
     whole = pq.read_table(path)
-    pq.write_table(whole.drop_columns(["device_type"]), path)
-    assert "device_type" in str(previews(small.lake, snapshot, [D])[D]["preview"].value)
+    pq.write_table(whole.drop_columns(["unit"]), path)
+    assert "unit" in str(previews(small.lake, snapshot, [D])[D]["preview"].value)
     path.unlink()
     assert previews(small.lake, snapshot, [D]) == {}
 
