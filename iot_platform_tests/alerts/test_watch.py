@@ -139,6 +139,29 @@ def test_a_failed_check_is_one_incident_a_date_of_its_own_kind(watching: Watchin
     assert [one.day for one in read_book(watching.settings).incidents if one.is_open] == [date(2026, 3, 11)]
 
 
+def test_a_check_that_is_about_to_run_again_is_neither_passed_nor_failed(watching: Watching, webhook: Webhook) -> None:
+    BROKEN["check"] = False
+    run(watching.instance, "2026-03-10")
+    watching.look()
+    watching.instance.create_run_for_job(
+        DEFS.resolve_implicit_global_asset_job_def(), tags={"dagster/partition": "2026-03-10"}
+    )
+    latest = watching.instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(readings.key, "late_rate"), limit=1
+    )
+    assert latest[0].status.value == "PLANNED"
+    watching.look(MINUTE)
+    watching.look(CALM)
+    assert len(webhook.received) == 1 and watching.look().still_open == 1
+
+
+def test_what_failed_long_ago_opens_nothing_on_a_first_look(watching: Watching) -> None:
+    BROKEN.update(check=False, dates={"2026-03-12"})
+    run(watching.instance, "2026-03-10")
+    run(watching.instance, "2026-03-12")
+    assert watching.look(timedelta(days=15)).still_open == 0
+
+
 def test_a_lost_cursor_repeats_nothing(watching: Watching, webhook: Webhook) -> None:
     BROKEN.update(check=False, dates={"2026-03-12"})
     run(watching.instance, "2026-03-10")
@@ -321,8 +344,12 @@ def test_the_table_has_every_incident_for_good_and_the_book_forgets_old_ones(wat
     assert [one.ending for one in listed(read_book(watching.settings).incidents, watching.now, CALM)] == ["recovered"]
     watching.look(timedelta(days=31))
     assert read_book(watching.settings).incidents == []
-    (row,) = watching.small.rows("ops/incidents")
-    assert row["ending"] == "recovered" and row["recovery_notified_at"]
+    BROKEN["dates"] = {"2026-03-11"}
+    run(watching.instance, "2026-03-11")
+    watching.now = datetime.now(UTC)
+    watching.look()
+    first, second = sorted(watching.small.rows("ops/incidents"), key=lambda row: row["event_date"])
+    assert first["ending"] == "recovered" and first["recovery_notified_at"] and second["recovered_at"] is None
 
 
 def test_dagster_evaluates_the_sensor_over_the_whole_platform_in_seconds(
