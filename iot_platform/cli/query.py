@@ -1,17 +1,28 @@
-"""``iot query``: SQL over the tables and marts. The views stand in ``lake.query``."""
+"""``iot query``: SQL over the tables and marts. The views stand in ``lake.query``, questions in ``lake.questions``."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from iot_platform.cli.console import JsonOption, emit_json, out, table
+from iot_platform.errors import InputError
 from iot_platform.settings import load_settings
+
+if TYPE_CHECKING:
+    from iot_platform.lake.questions import Question
 
 
 def query(
-    sql: Annotated[str, typer.Argument(help="one SELECT over views such as silver_readings, gold_daily_summary, devices")],
+    sql: Annotated[
+        str | None, typer.Argument(help="one SELECT over views such as silver_readings, gold_daily_summary, devices")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="a file of questions instead, e.g. examples/analysis.sql")
+    ] = None,
+    name: Annotated[list[str] | None, typer.Option(help="of the file only this question; again for more")] = None,
     as_json: Annotated[bool, JsonOption] = False,
     limit: Annotated[int, typer.Option(help="rows shown to people; 0: all")] = 100,
 ) -> None:
@@ -19,13 +30,49 @@ def query(
 
     Example: iot query "select device_id, avg(health_pct) from gold_sensor_health group by 1 order by 2"
     """
-    from iot_platform.lake import Lake
-    from iot_platform.lake.query import as_json as json_value
-    from iot_platform.lake.query import select
-
-    names, rows = select(Lake(load_settings()), sql)
+    if (sql is None) == (file is None):
+        raise InputError("say what to ask", "Give one SELECT, or --file with a file of questions.")
+    if file:
+        _ask_file(file, name or [], as_json=as_json, limit=limit)
+        return
+    names, rows = _select(sql or "")
     if as_json:
-        emit_json([dict(zip(names, map(json_value, row), strict=True)) for row in rows])
+        emit_json(_objects(names, rows))
     else:
         out.print(table("", names, rows, limit=limit))
         out.print(f"{len(rows)} rows")
+
+
+def _ask_file(file: Path, wanted: list[str], *, as_json: bool, limit: int) -> None:
+    from iot_platform.lake.questions import read_questions
+
+    questions = read_questions(file, wanted)
+    answers = [(question, *_answer(question)) for question in questions]
+    if as_json:
+        emit_json([
+            {"name": question.name, "question": question.text, "rows": _objects(names, rows)}
+            for question, names, rows in answers
+        ])  # fmt: skip
+        return
+    for question, names, rows in answers:
+        out.print(table(f"{question.name}: {question.text}", names, rows, limit=limit))
+
+
+def _answer(question: Question) -> tuple[list[str], list[tuple[Any, ...]]]:
+    try:
+        return _select(question.sql)
+    except InputError as error:
+        raise InputError(f"{question.name}: {error}") from None
+
+
+def _select(sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    from iot_platform.lake import Lake
+    from iot_platform.lake.query import select
+
+    return select(Lake(load_settings()), sql)
+
+
+def _objects(names: list[str], rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    from iot_platform.lake.query import as_json
+
+    return [dict(zip(names, map(as_json, row), strict=True)) for row in rows]

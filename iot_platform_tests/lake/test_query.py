@@ -63,6 +63,11 @@ def test_a_wrong_question_is_one_line(lake: Lake, sql: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_tables_may_be_joined_by_columns_of_one_name(lake: Lake) -> None:
+    sql = "select count(*) from gold_sensor_health left join registry_devices using (device_id)"
+    assert select(lake, sql)[1] == [(0,)]
+
+
 def test_a_missing_data_file_is_said(lake: Lake, put: Put) -> None:
     put("gold/duration_p95", DAY, [p95_row(DAY)], level=1)
     for file in lake.snapshot("gold/duration_p95").files():
