@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import click
 import pytest
 import typer
 import yaml
+from typer.core import TyperGroup
 
 from iot_platform.cli.app import app
 from iot_platform.lake import Lake
@@ -99,7 +99,7 @@ def test_the_workflow_names_targets_that_make_has_and_no_address() -> None:
 
 def test_the_workflow_s_commands_are_ones_that_the_command_line_takes() -> None:
     group = typer.main.get_command(app)
-    assert isinstance(group, click.Group)
+    assert isinstance(group, TyperGroup)
     parsed = [
         group.commands[command[1]].make_context(command[1], command[2:])  # parses and validates, runs nothing
         for command in commands()
