@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from iot_platform.alerts.facts import CheckResult, Facts, Freshness, Ingest, partition_date
 from iot_platform.alerts.failed_runs import FailedRuns
 from iot_platform.assets.metadata import table_of
+from iot_platform.checks.history import AT_ONCE, READ_AGAIN, evaluations, newest_evaluation
 from iot_platform.errors import PlatformError, ServiceError
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.levels import Levels
-
-if TYPE_CHECKING:
-    from dagster._core.storage.asset_check_execution_record import AssetCheckPartitionInfo
 
 BROKER_SECONDS = 2.0
 RESULTS_AT_MOST = 500  # failed results of one check read in a look
@@ -52,27 +49,36 @@ class Gatherer:
         return replace(facts, problems=tuple(problems)), seen
 
     def check_results(self, seen: int | None, oldest: datetime) -> tuple[list[CheckResult], int | None]:
-        """The newest result of each check and date that was evaluated since the event ``seen``, and the newest event."""
+        """The results of checks since the event ``seen``, oldest first, and the newest event; at first the newest result of
+        each check and date. Some that were seen before come again, since a log on a server shows events out of order."""
+        newest = newest_evaluation(self.instance)
+        if seen is None or newest < seen:  # a first look, or another log
+            return list(self._newest_results(oldest)), newest
+        known = set(self.checks)
+        records = evaluations(self.instance, max(0, seen - READ_AGAIN), AT_ONCE)
+        found: list[CheckResult] = []
+        for record in records:
+            event = record.event_log_entry.dagster_event
+            evaluation = event.asset_check_evaluation_data if event else None
+            if evaluation and evaluation.asset_check_key in known:
+                at = datetime.fromtimestamp(record.timestamp, UTC)
+                found.append(_result(evaluation, evaluation.partition, record.run_id, at))
+        return [one for one in found if one.passed or (one.at and one.at >= oldest)], (
+            records[-1].storage_id if len(records) == AT_ONCE else newest
+        )
+
+    def _newest_results(self, oldest: datetime) -> Iterator[CheckResult]:
         from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
 
-        found: list[CheckResult] = []
-        failed: dict[dg.AssetCheckKey, list[AssetCheckPartitionInfo]] = {}
-        # Asked before: Dagster looks at one check after the other, and a result that comes in between belongs to the next
-        # look, however new what the later checks say is. Read twice it does no harm.
-        newest = self.instance.event_log_storage.get_maximum_record_id() or seen
-        infos = self.instance.event_log_storage.get_asset_check_partition_info(list(self.checks), after_storage_id=seen)
-        for info in infos:
-            number = info.latest_check_event_storage_id
-            if number <= (seen or 0) or info.latest_execution_status == Status.PLANNED:
-                continue  # an older result of a date that was only made again, or one that is still to come
+        failed: dict[dg.AssetCheckKey, set[str | None]] = {}
+        for info in self.instance.event_log_storage.get_asset_check_partition_info(list(self.checks)):
             if info.latest_execution_status == Status.FAILED:
-                failed.setdefault(info.check_key, []).append(info)
-            else:
+                failed.setdefault(info.check_key, set()).add(info.partition_key)
+            elif info.latest_execution_status == Status.SUCCEEDED:  # and not one that is still to come
                 key = info.check_key
-                found.append(CheckResult(table_of(key.asset_key), key.name, partition_date(info.partition_key), True))
-        for key, wanted in failed.items():
-            found += self._failed(key, {info.partition_key for info in wanted}, oldest)
-        return found, newest
+                yield CheckResult(table_of(key.asset_key), key.name, partition_date(info.partition_key), True)
+        for key, partitions in failed.items():
+            yield from self._failed(key, partitions, oldest)
 
     def _failed(self, key: dg.AssetCheckKey, partitions: Collection[str | None], oldest: datetime) -> Iterator[CheckResult]:
         from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
@@ -88,11 +94,7 @@ class Gatherer:
             told.add(record.partition)
             at = datetime.fromtimestamp(record.event.timestamp, UTC)
             if at >= oldest:
-                yield CheckResult(
-                    table_of(key.asset_key), key.name, partition_date(record.partition), False,
-                    evaluation.severity == dg.AssetCheckSeverity.ERROR, _one_line(evaluation.description or ""),
-                    record.run_id or None, at,
-                )  # fmt: skip
+                yield _result(evaluation, record.partition, record.run_id, at)
 
     def freshness(self) -> Iterator[Freshness]:
         """How Dagster's freshness daemon judges each asset."""
@@ -119,6 +121,13 @@ class Gatherer:
             return Ingest(None, sum(sum(of.values()) for of in ends.values()), ingesting, str(error))
         behind = {topic: one.lag for topic, one in found.items()}
         return Ingest(behind, sum(one.committed_offset for one in found.values()), ingesting)
+
+
+def _result(evaluation: dg.AssetCheckEvaluation, partition: str | None, run_id: str, at: datetime) -> CheckResult:
+    return CheckResult(
+        table_of(evaluation.asset_key), evaluation.check_name, partition_date(partition), evaluation.passed,
+        evaluation.severity == dg.AssetCheckSeverity.ERROR, _one_line(evaluation.description or ""), run_id or None, at,
+    )  # fmt: skip
 
 
 def _one_line(text: str) -> str:
