@@ -61,7 +61,7 @@ def materialize(
     days, force = chosen(settings, parse_range(first, last), since, outdated=outdated)
     wanted = tuple(select or LAYERS)
     with step(f"Materialize {', '.join(wanted)}") as line:
-        result = run(settings, days, wanted, line, force=force)
+        result = None if outdated and days is None else run(settings, days, wanted, line, force=force)
     if as_json:
         emit_json(_as_object(result))
     elif result is None:
@@ -106,12 +106,11 @@ def outdated_range(settings: Settings, since: date) -> tuple[date, date] | None:
     from iot_platform.lake import Lake
     from iot_platform.lake.outdated import outdated
 
-    made_by_other_code = {day for days in outdated(Lake(settings), since).values() for day in days}
-    if not made_by_other_code:
-        return None
-    stale = stale_range(settings) or ()
-    together = [day for day in (*made_by_other_code, *stale) if day >= since]
-    return min(together), max(together)
+    stale = stale_range(settings)  # takes in new declarations and devices first
+    days = [day for listed in outdated(Lake(settings), since).values() for day in listed]
+    if stale and stale[1] >= since:
+        days += [max(stale[0], since), stale[1]]
+    return (min(days), max(days)) if days else None
 
 
 def run(

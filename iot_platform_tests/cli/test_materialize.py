@@ -61,8 +61,9 @@ def test_everything_since_a_date_is_made_again_and_what_other_code_made_alone(
     made(iot("materialize", "--outdated", *wanted))
     assert outdated(small.lake) == {}
     assert version(settings, SILVER) == before  # its code is what it was
-    assert iot("materialize", "--outdated", "--json").json["materialized"] == []
-    assert "and as its code" in iot("materialize", "--outdated").out
+    nothing = iot("materialize", "--outdated", "--since", "2026-03-12")
+    assert "as new as what it is made from and as its code" in nothing.out
+    assert iot("materialize", "--outdated", "--since", "2026-03-12", "--json").json["materialized"] == []
 
 
 @pytest.mark.parametrize(
