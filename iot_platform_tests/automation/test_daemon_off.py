@@ -1,4 +1,4 @@
-"""After a day without the daemon little is asked for, and all of it heals. A tick is short, whatever hangs or lies in wait."""
+"""After a day without the daemon little is asked for, and all of it heals. No tick is long, whatever hangs or lies in wait."""
 
 from __future__ import annotations
 
