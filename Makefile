@@ -1,8 +1,9 @@
 # The front door. `make demo` and `make test` need only Python 3.11+ and make; the rest of the logic is in deploy/.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test dev docs check clean lock
+.PHONY: help setup demo test dev docs check clean lock package
 PYTEST_ARGS ?=
 DEV_ARGS ?=
+PACKAGE_ARGS ?=
 
 help:  ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -25,6 +26,9 @@ docs: setup  ## the documentation as plain files in dist/docs: tables, lineage, 
 check: setup  ## ruff and basedpyright
 	@.venv/bin/ruff check
 	@.venv/bin/basedpyright
+
+package: setup  ## what a cluster needs to make derived tables, in dist/cluster; PACKAGE_ARGS="--platform aarch64-manylinux_2_28"
+	@.venv/bin/python deploy/package.py $(PACKAGE_ARGS)
 
 clean:  ## stop the services and remove their state (IOT_HOME, by default .iot)
 	@if [ -x .venv/bin/python ]; then .venv/bin/python -m iot_platform.local.clean; else rm -rf .iot; fi
