@@ -10,6 +10,9 @@ import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,9 @@ from dagster._core.definitions.freshness import CronFreshnessPolicy, TimeWindowF
 
 from iot_platform.assets.metadata import asset_key
 from iot_platform.assets.places import DOMAIN, DOMAINS, LAYER, SUPPORT, TIER, tags
+from iot_platform.automation.run import run_assets
 from iot_platform.contracts.tables import TABLES
-from iot_platform.definitions import build_defs, defs
+from iot_platform.definitions import NOT_FINAL_IN_USE, build_defs, defs
 from iot_platform.lake.levels import daily_transforms
 from iot_platform.settings import Settings
 
@@ -122,14 +126,45 @@ def test_topics_lead_to_marts(definitions: dg.Definitions) -> None:
     assert dg.AssetKey(["marts", "duration_p95_weekly"]) in reached and dg.AssetKey(["marts", "devices"]) in reached
 
 
+NOT_FINAL = (dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning)
+DEPRECATED = r"[\s\S]*(deprecated|will be removed in)"  # as Dagster words it, wherever its stack says it comes from
+
+
+@contextmanager
+def nothing_that_may_change() -> Iterator[None]:
+    """Within, what Dagster calls beta, preview, superseded or deprecated is an error."""
+    with warnings.catch_warnings():
+        for category in NOT_FINAL:
+            warnings.simplefilter("error", category)
+        warnings.filterwarnings("error", category=DeprecationWarning, module=r"iot_platform(\.|$)")
+        warnings.filterwarnings("error", category=DeprecationWarning, message=DEPRECATED, module=r"dagster(\.|_|$)")
+        yield
+
+
 def test_nothing_of_dagsters_that_may_still_change_is_used_but_what_is_named(
     settings: Settings, dbt_manifest: Path
 ) -> None:
-    with warnings.catch_warnings():
-        for category in (dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning):
-            warnings.simplefilter("error", category)
-        warnings.filterwarnings("error", category=DeprecationWarning, module=r"iot_platform(\.|$)")
+    with nothing_that_may_change():
         build_defs(settings, manifest=dbt_manifest).get_repository_def()
+
+
+def test_what_is_named_as_not_final_is_in_use(
+    settings: Settings, dbt_manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iot_platform.definitions.NOT_FINAL_IN_USE", ())
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        build_defs(settings, manifest=dbt_manifest)
+    for category, message in NOT_FINAL_IN_USE:
+        assert [one for one in told if one.category is category and re.match(message, str(one.message))], message
+
+
+def test_a_run_uses_nothing_of_dagsters_that_may_still_change(settings: Settings, dbt_manifest: Path) -> None:
+    definitions = build_defs(settings, manifest=dbt_manifest)
+    day = date(2026, 3, 10)
+    with nothing_that_may_change():
+        ran = run_assets(settings, day, day, select=["registry", "gold/duration_p95"], definitions=definitions)
+    assert ran.is_success, ran.errors
 
 
 def test_overrides_replace_resources(settings: Settings, dbt_manifest: Path) -> None:
