@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -12,11 +13,13 @@ import pytest
 
 from iot_platform.assets.metadata import asset_key
 from iot_platform.automation import runs
+from iot_platform.automation.check_run import run_checks
 from iot_platform.automation.run import Checked, Made, RunResult, StepEnd, persistent_instance, run_assets
 from iot_platform.definitions import build_defs
 from iot_platform.errors import InputError
 from iot_platform.lake import Lake
 from iot_platform.lake.levels import daily_transforms
+from iot_platform.lake.query import select
 from iot_platform.settings import Settings
 from iot_platform_tests.assets.small_lake import DAY, D, SmallLake, at
 
@@ -64,6 +67,15 @@ def test_every_check_has_a_result_for_every_date(whole: Whole) -> None:
     found = [(check.asset, check.check, check.day) for check in whole.result.checks]
     assert set(found) == expected and len(found) == len(expected)
     assert {check.check for check in whole.result.failed_checks} == {"devices_are_declared"}  # and that one only warns
+
+
+def test_every_result_is_in_the_history_dbt_s_tests_too(whole: Whole) -> None:
+    columns = "asset, check_name, event_date, passed, severity, figure"
+    sql = f"select {columns} from ops_check_results where run_id = '{whole.result.run_id}'"
+    kept = Counter(select(Lake(whole.settings), sql)[1])
+    told = Counter((one.asset, one.check, one.day, one.passed, one.severity) for one in whole.result.checks)
+    assert Counter({row[:5]: count for row, count in kept.items()}) == told
+    assert any(row[0].startswith("marts/") and row[5] == 0 for row in kept)  # the rows that a test found
 
 
 def test_progress_is_told_as_it_happens(whole: Whole) -> None:
@@ -174,3 +186,13 @@ def test_a_failed_blocking_check_stops_what_reads_the_table(settings: Settings, 
     assert failed.day == D and failed.severity == "ERROR" and "1 row(s)" in failed.description
     assert "gold/sensor_windows" not in {made.asset for made in result.made}
     assert result.seconds > 0
+
+
+def test_the_tests_of_the_marts_are_run_alone_too(whole: Whole) -> None:
+    before = whole.settings.marts.stat()
+    run = run_checks(whole.settings, D, D + DAY, ["marts/device_health_daily", "volume"], definitions=whole.definitions)
+    assert run.result.is_success and not run.is_without_marts and not run.result.made
+    found = {(one.asset, one.day) for one in run.result.checks}
+    assert {("marts/device_health_daily", D), ("marts/device_health_daily", D + DAY), ("silver/readings", D)} <= found
+    assert all(one.passed for one in run.result.checks)
+    assert whole.settings.marts.stat().st_size == before.st_size
