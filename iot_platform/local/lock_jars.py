@@ -69,8 +69,8 @@ def resolve_s3(base: str) -> list[str]:
 def s3a(server: Iterable[str]) -> list[str]:
     """Coordinates of Hadoop's client for S3, given those of the S3 server."""
     shared = [name for name in server if name.startswith("software.amazon.") and ":apache5-client:" not in name]
-    sdk = next(name.split(":")[2] for name in shared if name.split(":")[1] == "sdk-core")
-    return [*S3A, *(name.format(sdk=sdk) for name in S3A_HTTP), *shared]
+    versions = {name.split(":")[2] for name in shared if name.split(":")[1] == "sdk-core"}
+    return [*S3A, *(name.format(sdk=sdk) for sdk in versions for name in S3A_HTTP), *shared]
 
 
 def resolve_kafka(base: str) -> list[str]:

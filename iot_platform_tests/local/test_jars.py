@@ -192,11 +192,13 @@ def test_the_repository_is_the_setting_then_the_users_mirror_then_the_central_on
 
 def test_the_lock_names_every_jar_with_its_hash_and_no_address() -> None:
     lock = read_lock()
-    assert set(lock) == {"kafka", "s3", "spark"}
+    assert set(lock) == {"kafka", "s3", "s3a", "spark"}
     assert {name for jar in lock["spark"] for name in [jar.coordinates]} == set(lock_jars.SPARK)
     assert lock_jars.KAFKA in {jar.coordinates for jar in lock["kafka"]}
     assert lock_jars.S3 in {jar.coordinates for jar in lock["s3"]}
     assert all(jar.coordinates.startswith(lock_jars.S3_LOADS) for jar in lock["s3"])
+    names = {group: [jar.coordinates for jar in found] for group, found in lock.items()}
+    assert set(names["s3a"]) == set(lock_jars.s3a(names["s3"])), "both share the SDK's files"
     assert all(len(jar.sha256) == 64 for group in lock.values() for jar in group)
     assert "//" not in jars.LOCK_FILE.read_text()
     assert lock_jars.lock_text({group: list(found) for group, found in lock.items()}) == jars.LOCK_FILE.read_text()
@@ -214,7 +216,9 @@ def test_renewing_the_lock_resolves_kafka_and_writes_what_the_repository_serves(
 ) -> None:
     monkeypatch.setenv("M2_REPO", str(tmp_path / "m2"))
     path = tmp_path / "jars.lock"
-    assert lock_jars.renew(make_settings(maven_repository=server.address), path) == 3 + 1 + len(lock_jars.SPARK)
+    assert lock_jars.renew(make_settings(maven_repository=server.address), path) == (
+        3 + 1 + len(lock_jars.S3A) + len(lock_jars.SPARK)
+    )
     lock = read_lock(path)
     assert {jar.coordinates for jar in lock["kafka"]} == {
         lock_jars.KAFKA,

@@ -40,7 +40,9 @@ def patch(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     launch = Launcher._aws
     monkeypatch.setattr(Launcher, "_aws", lambda self, service: quick(launch(self, service)))
     monkeypatch.setattr("iot_platform.remote.launch.POLL_SECONDS", 0.5)
+    # How long Dagster waits for messages and log files that do not come.
     monkeypatch.setattr("dagster._core.pipes.utils.WAIT_FOR_LOGS_AFTER_EXECUTION_INTERVAL", 1)
+    monkeypatch.setattr("dagster._core.pipes.utils.WAIT_FOR_LOGS_TIMEOUT", 1)
     return monkeypatch
 
 
@@ -187,7 +189,6 @@ def test_a_cancelled_step_cancels_its_job(
             return client
 
         patch.setattr(Launcher, "_aws", interrupted)
-        with pytest.raises(DagsterExecutionInterruptedError):
-            launch(settings, instance, D, D)
+        assert not launch(settings, instance, D, D).success
         (job,) = boto3.client("emr-serverless", region_name=REGION).list_job_runs(applicationId=application)["jobRuns"]
         assert job["state"] == "CANCELLED"
