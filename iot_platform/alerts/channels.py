@@ -5,12 +5,14 @@ No answer shows a secret: a webhook's address is one, and libraries write addres
 
 from __future__ import annotations
 
+import smtplib
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.message import EmailMessage
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from iot_platform.alerts.messages import Message
@@ -98,16 +100,13 @@ class Mail:
         return f"{', '.join(self._recipients) or 'nobody'} by {self._settings.smtp_host}"
 
     def send(self, message: Message) -> None:
-        import smtplib
-        import ssl
-
         settings = self._settings
         if not settings.smtp_from or not self._recipients:
             raise Undelivered(ADDRESS_MISSING)
         if settings.smtp_username and settings.smtp_security == "none":
             raise Undelivered("IOT_SMTP_USERNAME needs an encrypted connection: set IOT_SMTP_SECURITY to starttls or tls")
         try:
-            self._speak(smtplib, ssl, message.email(settings.smtp_from, self._recipients))
+            self._speak(message.email(settings.smtp_from, self._recipients))
         except smtplib.SMTPAuthenticationError as error:
             raise Undelivered(f"the login was refused (SMTP {error.smtp_code})") from None
         except smtplib.SMTPRecipientsRefused:
@@ -123,7 +122,7 @@ class Mail:
         except (OSError, smtplib.SMTPException):
             raise Undelivered("it cannot be reached, or broke off") from None
 
-    def _speak(self, smtplib: Any, ssl: Any, mail: EmailMessage) -> None:
+    def _speak(self, mail: EmailMessage) -> None:
         settings = self._settings
         port = settings.smtp_port or PORTS[settings.smtp_security]
         context = ssl.create_default_context()
