@@ -88,13 +88,9 @@ class Browser:
         self.wait_for("document.fonts.status === 'loaded'", "its fonts")
         wait_until(is_still, 20)
 
-    def picture(self, clip: tuple[int, int, int, int] | None = None) -> bytes:
-        """The page (or x, y, width, height of it) as PNG."""
-        more: dict[str, Any] = {}
-        if clip:
-            x, y, width, height = clip
-            more["clip"] = {"x": x, "y": y, "width": width, "height": height, "scale": 1}
-        return base64.b64decode(self.call("Page.captureScreenshot", format="png", **more)["data"])
+    def picture(self) -> bytes:
+        """The page as PNG."""
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
 
 @contextmanager

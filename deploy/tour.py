@@ -1,7 +1,7 @@
 """Renews the pictures of ``docs/tour.md``: ``.venv/bin/python deploy/tour.py [--home FOLDER] [--only NAME …]``.
 
 Makes demo data (seven simulated days, once a home), starts Dagster on it, launches a backfill as the UI does, and takes each
-picture with a headless Chromium once the page shows what the picture is for. Nothing of the developer's state is touched.
+picture with a headless Chromium once the page shows what the picture is for. The developer's own state is not touched.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import quote
 
 from browser import Browser, running_browser
 from picture import small
@@ -38,14 +37,13 @@ STATUS = "query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ...
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture: the page, what it must show before it is taken, its height, and what is clicked before."""
+    """One picture: the page, what it must show before it is taken, its height, and what is opened before."""
 
     name: str
     page: str
     shows: tuple[str, ...]
     height: int = 860
     prepare: Callable[[Browser], None] | None = None
-    clip: tuple[int, int, int, int] | None = None
 
 
 def demo_data(settings: Settings) -> None:
@@ -73,44 +71,58 @@ def backfill(ui: DagsterUI) -> str:
     return identity
 
 
-def click_text(text: str, role: str = "*") -> Callable[[Browser], None]:
-    """Clicks the innermost element that says exactly this, once it is there."""
-    found = (
-        f"[...document.querySelectorAll('{role}')].filter(e => e.innerText?.trim() === '{text}' "
-        "&& ![...e.children].some(c => c.innerText?.trim() === e.innerText.trim()))[0]"
-    )
+def markdown_of(name: str) -> Callable[[Browser], None]:
+    """Opens what the metadata of this name holds: the UI shows longer Markdown in a window of its own."""
 
-    def click(browser: Browser) -> None:
-        browser.wait_for(f"!!({found})", text)
-        browser.evaluate(f"({found}).click()")
+    def show(browser: Browser) -> None:
+        row = f"[...document.querySelectorAll('tr')].find(row => row.innerText.trim().startsWith('{name}'))"
+        link = f"[...({row}).querySelectorAll('*')].filter(one => one.innerText === '[Show Markdown]').at(-1)"
+        browser.wait_for(f"!!({link})", f"the link of {name}")
+        browser.evaluate(f"({link}).click()")
+        browser.wait_for("!!document.querySelector('[class*=dialog] table, [class*=dialog] img, [class*=dialog] pre')", name)
 
-    return click
+    return show
+
+
+def states_shown(browser: Browser) -> None:
+    """Tables are grey until the UI knows how they stand."""
+    browser.wait_for("!!document.querySelector('[style*=accent-green]')", "how the tables stand")
 
 
 def pictures(day: str, backfill_id: str) -> list[Picture]:
     """What the tour shows, in its order."""
+    mart = "/assets/marts/device_health_daily?view=lineage&lineageScope=upstream&lineageDepth=8"
     partition = f"view=partitions&partition={day}"
+    check = "/assets/gold/sensor_health?view=checks&checkDetail=fleet_is_healthy"
+    figures = ("dagster/partition_row_count", "Materialized")
     return [
-        Picture("asset-graph", "/asset-groups?expanded=" + quote("gold"), ("sensor_health", "readings")),
-        Picture("partitions", f"/assets/gold/sensor_health?{partition}", (day, "partition_row_count"), 1000),
-        Picture("plot", f"/assets/silver/readings?{partition}", (day, "partition_row_count"), 1000),
-        Picture(
-            "failed-check", "/assets/gold/sensor_health?view=checks&checkDetail=fleet_is_healthy",
-            ("fleet_is_healthy", "offending"), 900,
-        ),
-        Picture("backfill", f"/runs/b/{backfill_id}?tab=overview", ("The week again", "Completed"), 760),
-        Picture("freshness", "/assets/gold/daily_summary?view=overview", ("Freshness",), 900),
-    ]  # fmt: skip
+        Picture("asset-graph", mart, ("ingest", "sensor_health"), 760, states_shown),
+        Picture("partitions", f"/assets/gold/duration_p95?{partition}", (day, *figures), 1130),
+        Picture("plot", f"/assets/silver/readings?{partition}", (day, *figures), 760),
+        Picture("failed-check", check, ("Latest execution", "offending"), 760),
+        Picture("offending", check, ("Latest execution", "offending"), 760, markdown_of("offending")),
+        Picture("backfill", f"/runs/b/{backfill_id}?tab=overview", ("gold / sensor_windows", "100% completed"), 760),
+        Picture("freshness", "/assets/silver/readings?view=overview", ("Freshness policy", "Columns"), 860),
+    ]
+
+
+def hide_navigation(browser: Browser, ui: DagsterUI) -> None:
+    """Fold the UI's own navigation to icons; the browser keeps that for the pages after."""
+    browser.open(f"{ui.address}/runs", WIDTH, 800)
+    item = "[...document.querySelectorAll('div')].filter(one => one.textContent.trim() === 'Hide navigation').at(-1)"
+    browser.wait_for(f"!!({item})", "its navigation")
+    browser.evaluate(f"({item}).click()")
 
 
 def take(browser: Browser, ui: DagsterUI, one: Picture) -> None:
     """Open the page, wait for what it must show, keep the picture."""
     browser.open(f"{ui.address}{one.page}", WIDTH, one.height)
     browser.wait_for_texts(*one.shows)
+    browser.settle()
     if one.prepare:
         one.prepare(browser)
-    browser.settle()
-    png = small(browser.picture(one.clip))
+        browser.settle()
+    png = small(browser.picture())
     file = PICTURES / f"{one.name}.png"
     if len(png) > LARGEST_BYTES:
         raise PlatformError(f"{file.name} has {len(png):,} bytes, more than {LARGEST_BYTES:,}", "Crop it")
@@ -127,13 +139,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as fresh:
         home = (chosen.home or Path(fresh)).resolve()
         home.mkdir(parents=True, exist_ok=True)
-        settings = Settings(home=home, _env_file=None)  # pyright: ignore[reportCallIssue]
+        today = datetime.now(UTC).date()
+        first = today - timedelta(days=3 * DAYS)  # a bar of dates in which seven can be seen
+        settings = Settings(home=home, first_date=first, _env_file=None)  # pyright: ignore[reportCallIssue]
         try:
             demo_data(settings)
             with running_dagster(settings) as ui, running_browser() as browser:
                 identity = backfill(ui)
-                day = (datetime.now(UTC).date() - timedelta(days=1)).isoformat()
-                for one in pictures(day, identity):
+                hide_navigation(browser, ui)
+                for one in pictures((today - timedelta(days=1)).isoformat(), identity):
                     if not chosen.only or one.name in chosen.only:
                         take(browser, ui, one)
         except PlatformError as error:
