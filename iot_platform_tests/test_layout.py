@@ -79,7 +79,7 @@ def test_imports_go_one_way() -> None:
             if pieces[0] == "iot_platform" and len(pieces) > 1 and LEVEL.get(pieces[1], -1) > own:
                 against.append(f"{path.relative_to(PROJECT_ROOT)}:{line} imports {name}")
     # Running assets builds the definitions; they are asked for when a run begins, not when the module is imported.
-    allowed = {"iot_platform/automation/run.py"}
+    allowed = {"iot_platform/automation/run.py", "iot_platform/automation/check_run.py"}
     assert [line for line in against if line.split(":")[0] not in allowed] == []
 
 
