@@ -75,6 +75,10 @@ class Settings(BaseSettings):
     duckdb_memory: str = Field("4GB", description="memory limit of the DuckDB engine")
     duckdb_threads: int = Field(0, ge=0, description="threads of the DuckDB engine; 0: all cores")
     spark_memory: str = Field("2g", description="driver memory of local Spark")
+    marts_dates: str = Field(
+        "", description="dates (first/last, UTC) that a build of the marts is narrowed to; its builder says so to dbt"
+    )
+    marts_remake: bool = Field(False, description="whether that build makes those dates again, though nothing moved")
     spark_master: str = Field(
         "local[*]", description="Spark master; `submitted`: the one that spark-submit was told, with its own options"
     )

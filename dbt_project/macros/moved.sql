@@ -10,7 +10,7 @@
 {# SQL that holds for the input rows this build has to read; for all of them when the table is made from nothing. #}
 {% macro moved(column) -%}
   {%- if not execute -%} true
-  {%- elif not is_incremental() and (var('from', none) is none or should_full_refresh()) -%} true
+  {%- elif not is_incremental() and (asked().from is none or should_full_refresh()) -%} true
   {%- else -%}
     {%- set days = [] -%}
     {%- for day in moved_days(fresh=not is_incremental()) -%}
@@ -21,6 +21,17 @@
     {{ is_one_of(column, days) }}
   {%- endif -%}
 {%- endmacro %}
+
+{# What the build is narrowed to: `from`, `to` and `remake`, as variables by hand or as the builder put it beside the lake. #}
+{% macro asked() %}
+  {% if var('from', none) is not none %}
+    {% do return({'from': var('from'), 'to': var('to'), 'remake': var('remake', false)}) %}
+  {% endif %}
+  {% for row in run_query("select first::varchar, last::varchar, remake from lake.main.asked").rows %}
+    {% do return({'from': row[0] | string, 'to': row[1] | string, 'remake': row[2]}) %}
+  {% endfor %}
+  {% do return({'from': none, 'remake': false}) %}
+{% endmacro %}
 
 {% macro is_one_of(column, days) -%}
   {%- if days -%} {{ column }} in (date '{{ days | join("', date '") }}') {%- else -%} false {%- endif -%}
@@ -68,6 +79,7 @@
 {# The dates (or weeks) to make: those that moved, within the variables `from` and `to`; all of them with `remake`. #}
 {% macro moved_days(fresh=false) %}
   {% set whole = should_full_refresh() %}
+  {% set range = asked() %}
   {% set query %}
     with needed as ({{ needed_levels() }}),
     recorded as (
@@ -76,9 +88,9 @@
     )
     select distinct event_date::varchar as day
     from needed full join recorded using (input, event_date)
-    where (needed.level is distinct from recorded.level or {{ var('remake', false) }})
-    {% if var('from', none) is not none and not whole %}
-      and event_date between date_trunc('{{ date_grain() }}', date '{{ var('from') }}')::date and date '{{ var('to') }}'
+    where (needed.level is distinct from recorded.level or {{ range.remake }})
+    {% if range.from is not none and not whole %}
+      and event_date between date_trunc('{{ date_grain() }}', date '{{ range.from }}')::date and date '{{ range.to }}'
     {% endif %}
     order by day
   {% endset %}

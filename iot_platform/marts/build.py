@@ -15,7 +15,6 @@ from datetime import date
 from importlib.metadata import version as package_version
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 from iot_platform.errors import InputError, PlatformError
 from iot_platform.local.process import locked
@@ -90,13 +89,12 @@ def attempt(
 ) -> BuildResult:
     """As ``build``, for who wants to know what became of all nodes when one failed: the failure stands in the result."""
     began = perf_counter()
-    variables: dict[str, Any] = {}
     arguments = ["build", *(["--select", *select] if select else [])]
     if days:
         if days[0] > days[1]:
             raise InputError(f"the first date {days[0]} is after the last {days[1]}")
-        variables = {"from": days[0].isoformat(), "to": days[1].isoformat(), "remake": full_refresh}
-        arguments += ["--vars", json.dumps(variables)]
+        narrowed = {"marts_dates": f"{days[0]}/{days[1]}", "marts_remake": full_refresh}
+        settings = settings.model_copy(update=narrowed)
     elif full_refresh:
         arguments.append("--full-refresh")
     arguments += ["--exclude-resource-type", "exposure", *([] if unit_tests else ["unit_test"])]

@@ -25,7 +25,8 @@ LEVELS = pa.schema([("input", pa.string()), ("event_date", pa.date32()), ("level
 
 
 def attach_lake(connection: duckdb.DuckDBPyConnection, lake: Lake, tables: Iterable[str] = SOURCES) -> None:
-    """Attach ``lake``: views ``lake.<layer>.<table>``, typed as the contracts say, and the table ``lake.main.levels``.
+    """Attach ``lake``: views ``lake.<layer>.<table>``, typed as the contracts say, the table ``lake.main.levels``, and
+    ``lake.main.asked`` with the dates that the settings narrow the build to (no row: all that moved).
 
     Each table is pinned at its version of this moment; one that was never made is an empty view. ``levels`` has a row
     for every source and date that was ever made, also one that lost all its rows since: the level that it was made from
@@ -48,6 +49,11 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, lake: Lake, tables: Itera
     connection.register("lake_levels", rows)
     connection.execute("create table lake.main.levels as from lake_levels")
     connection.unregister("lake_levels")
+    # Not as variables of dbt: it would parse the whole project again whenever they change.
+    connection.execute("create table lake.main.asked (first date, last date, remake boolean)")
+    if lake.settings.marts_dates:
+        asked = [*lake.settings.marts_dates.split("/"), lake.settings.marts_remake]
+        connection.execute("insert into lake.main.asked values (?, ?, ?)", asked)
 
 
 def recorded_levels(snapshot: Snapshot) -> dict[date | None, int]:

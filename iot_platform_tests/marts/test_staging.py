@@ -70,7 +70,7 @@ def test_every_stored_model_has_a_unique_key_and_every_model_with_logic_a_unit_t
     tested = {
         node["attached_node"]
         for node in parsed["nodes"].values()
-        if node["resource_type"] == "test" and node["test_metadata"]["name"] in {"unique", "unique_together"}
+        if node["resource_type"] == "test" and node["test_metadata"]["name"] in {"unique", "unique_key"}
     }
     stored = {model["unique_id"] for model in models(parsed) if model["config"]["materialized"] != "ephemeral"}
     assert stored <= tested
