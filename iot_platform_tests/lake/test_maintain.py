@@ -16,6 +16,7 @@ from deltalake.exceptions import CommitFailedError
 from iot_platform.contracts.tables import TABLES
 from iot_platform.engines.materialize import materialize_date
 from iot_platform.engines.registry import sync_registry
+from iot_platform.errors import LakeError
 from iot_platform.ingest.position import read_position
 from iot_platform.lake import Lake
 from iot_platform.lake.ledger import offset_ledger
@@ -201,3 +202,27 @@ def test_a_date_that_a_writer_was_faster_with_is_left_for_the_next_time(
     first = done(maintain(small.lake, NOW))[READINGS]
     assert newest == [str(D + DAY)] and first.dates_compacted == 1 and str(D + DAY) in first.skipped[0]
     assert done(maintain(small.lake, NOW))[READINGS].dates_compacted == 1
+
+
+def test_a_summary_that_a_writer_was_faster_than_waits_and_a_full_disk_is_told(
+    small: SmallLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deltalake import DeltaTable
+
+    later = stream_commits(small.lake.snapshot(READINGS).delta)[0].at + timedelta(days=8)
+    commit = DeltaTable.create_write_transaction
+
+    def beaten(*_arguments: Any, **_chosen: Any) -> None:
+        raise CommitFailedError("version 13 already exists")
+
+    def full(*_arguments: Any, **_chosen: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", beaten)
+    first = done(maintain(small.lake, later))[READINGS]
+    assert not first.is_summarized and "already exists" in first.skipped[0]
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", full)
+    with pytest.raises(LakeError, match="no space left"):
+        maintain(small.lake, later)
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", commit)
+    assert done(maintain(small.lake, later))[READINGS].is_summarized
