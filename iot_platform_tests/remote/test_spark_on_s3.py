@@ -102,7 +102,7 @@ def test_spark_in_a_bucket_makes_what_duckdb_makes_on_a_disk(on_s3: Settings, ma
     found = rows(lake, SILVER)
     assert len(found) == len(expected) == 201
     for one, two in zip(found, expected, strict=True):
-        assert differences(one, two, TABLES[SILVER].column_names) == []
+        assert differences(one, two, list(TABLES[SILVER].column_names)) == []
     for day in (D, D + DAY):
         assert lake.snapshot(SILVER).recorded_level(day) == other.snapshot(SILVER).recorded_level(day)
     _, counted = select(lake, "select event_date, count(*) from silver_readings group by all order by all")
