@@ -82,7 +82,9 @@ def assets(definitions: dg.Definitions, manifest: Path) -> dict[str, Asset]:
         if name in TRANSFORMS:
             found.append(_asset(graph, key, lineage_of(name, names), TRANSFORMS[name].sql))
         elif model:
-            found.append(_asset(graph, key, lineage_of_model(definitions, key, model["compiled_code"]), model["raw_code"]))
+            compiled = model.get("compiled_code")  # a manifest that was only parsed has none
+            lineage = lineage_of_model(definitions, key, compiled) if compiled else {}
+            found.append(_asset(graph, key, lineage, model["raw_code"]))
         else:
             found.append(_asset(graph, key, {}, ""))
     return {one.name: one for one in sorted(found, key=lambda one: (_rank(one.group), one.group, one.name))}
