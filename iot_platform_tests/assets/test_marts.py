@@ -9,8 +9,9 @@ import dagster as dg
 import duckdb
 import pytest
 
-from iot_platform.assets.marts import meaning, names
-from iot_platform.assets.marts_events import EVALUATED_DATES, DateCheck, date_checks, evaluation
+from iot_platform.assets.marts import marts_assets, meaning, names
+from iot_platform.assets.marts_events import EVALUATED_DATES, DateCheck, column_lineage, date_checks, evaluation
+from iot_platform.automation.partitions import daily
 from iot_platform.automation.run import RunResult, persistent_instance, run_assets
 from iot_platform.definitions import build_defs
 from iot_platform.lake import Lake
@@ -88,6 +89,16 @@ def test_models_by_date_have_the_platforms_partitions_and_others_none(settings: 
         assert bool(graph.get(key).partitions_def) == bool(graph.get(key.asset_key).partitions_def), key
 
 
+def test_sql_that_the_parser_does_not_know_has_no_lineage_and_stops_nothing(settings: Settings, dbt_manifest: Path) -> None:
+    definition = marts_assets(settings, dbt_manifest, daily(settings))
+    key = dg.AssetKey(["marts", "devices"])
+    assert column_lineage(definition, key, "select no_such_column from stg_registry__devices") == {}
+    known = column_lineage(definition, key, "select d.site from stg_registry__devices as d")["dagster/column_lineage"]
+    assert known.deps_by_column == {
+        "site": [dg.TableColumnDep(dg.AssetKey(["staging", "stg_registry__devices"]), "site")]
+    }
+
+
 def broken(result: RunResult) -> set[tuple[str, date | None]]:
     return {(check.check.split("_stg_")[0], check.day) for check in result.failed_checks}
 
@@ -114,6 +125,10 @@ def test_each_date_has_its_materialization_and_a_broken_one_is_named_and_publish
     unique = [check.day for check in result.checks if check.check == "unique_key_site_daily_site__event_date"]
     assert unique == [SUNDAY, MONDAY, TUESDAY]
     with persistent_instance(settings) as instance:
+        for asset in {one.asset for one in result.made}:
+            newest = instance.get_latest_materialization_event(dg.AssetKey(asset.split("/")))
+            assert newest and newest.asset_materialization
+            assert "dagster/column_lineage" in newest.asset_materialization.metadata, asset
         event = instance.get_latest_materialization_event(dg.AssetKey(["marts", "site_daily"]))
     assert event and event.asset_materialization
     metadata = event.asset_materialization.metadata

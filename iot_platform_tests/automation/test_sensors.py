@@ -252,13 +252,15 @@ def test_the_marts_of_the_dates_that_moved_are_asked_for_newest_first_and_no_ran
     instance: dg.DagsterInstance,
 ) -> None:
     days = [D - timedelta(days=n) for n in (0, 3, 61, 62, 400)]
-    gold = {("gold_sensor_health", day): 7 for day in days} | {("gold_sensor_health", D + timedelta(days=1)): 6}
-    published = dict.fromkeys(gold, 6)
+    unmoved: marts_sensor.Levels = {("gold_sensor_health", D + timedelta(days=1)): 6}
+    gold: marts_sensor.Levels = {**unmoved, **{("gold_sensor_health", day): 7 for day in days}}
+    published: marts_sensor.Levels = dict.fromkeys(gold, 6)
     request = marts_sensor.decide(gold, published, instance, NOW)
     assert isinstance(request, dg.RunRequest)
     assert (request.tags[runs.RANGE_START], request.tags[runs.RANGE_END]) == (days[2].isoformat(), D.isoformat())
     assert LEVEL_TAG in request.tags  # what did not move in between is not made again
-    rest = marts_sensor.decide(gold, gold | {("gold_sensor_health", day): 6 for day in days[3:]}, instance, NOW)
+    made: marts_sensor.Levels = {**gold, **{("gold_sensor_health", day): 6 for day in days[3:]}}
+    rest = marts_sensor.decide(gold, made, instance, NOW)
     assert isinstance(rest, dg.RunRequest) and rest.tags[runs.RANGE_START] == rest.tags[runs.RANGE_END]
 
 
