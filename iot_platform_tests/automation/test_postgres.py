@@ -20,7 +20,10 @@ from iot_platform.automation.priorities import SINGLE_WRITER, limit_pools
 from iot_platform.automation.run import persistent_instance
 from iot_platform.automation.streaming_sensor import reported_levels
 from iot_platform.checks.asset_checks import blocking_checks
+from iot_platform.checks.history import collect
 from iot_platform.errors import ServiceError
+from iot_platform.lake import Lake
+from iot_platform.lake.query import select
 from iot_platform.local.dagster_home import POSTGRES_URL, STORAGE
 from iot_platform.settings import Settings
 from iot_platform_tests.conftest import MakeSettings
@@ -88,6 +91,10 @@ def test_runs_materializations_checks_and_pools_are_the_same_in_both(settings_of
                 dg.AssetCheckEvaluation(SILVER, check.name, passed, partition=day.isoformat(), blocking=True)
             )
         assert failing_outputs(instance, DAYS) == {("silver/readings", DAYS[0])}
+        lake = Lake(settings_of)
+        assert [collect(lake, instance).rows for _ in range(2)] == [2, 0]
+        kept = select(lake, "select event_date, passed, is_blocking from ops_check_results order by event_id")[1]
+        assert kept == [(DAYS[0], False, True), (DAYS[1], True, True)]
         for fresh in (True, False, True):  # outside of runs, as the sensor `dates_observed` tells of them
             instance.report_runless_asset_event(dg.AssetCheckEvaluation(SILVER, CHECK, fresh))
         latest = instance.event_log_storage.get_latest_asset_check_execution_by_key([dg.AssetCheckKey(SILVER, CHECK)])
