@@ -14,6 +14,7 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
+from iot_platform.assets.check_results import check_results_asset
 from iot_platform.assets.metadata import asset_key
 from iot_platform.assets.platform import Platform
 from iot_platform.automation.check_history import check_history_sensor
@@ -236,6 +237,15 @@ def test_the_sensor_adds_and_tells_it_without_a_run(settings: Settings, instance
     assert event.asset_key == asset_key(TABLE) and event.metadata["rows_added"].value == 2
     with dg.build_sensor_context(instance=instance, resources=resources) as context:
         assert isinstance(sensor(context), dg.SkipReason)
+
+
+@pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
+def test_the_asset_does_the_same_by_hand(settings: Settings, lake: Lake, instance: dg.DagsterInstance) -> None:
+    evaluate(instance, ["a", "b"])
+    made = dg.materialize([check_results_asset(settings)], instance=instance, resources={"platform": Platform(settings)})
+    (event,) = made.asset_materializations_for_node("ops__check_results")
+    assert event.metadata["rows_added"].value == 2 and event.metadata["dagster/row_count"].value == 2
+    assert names(lake) == ["a", "b"]
 
 
 def test_a_tick_that_cannot_write_says_why(
