@@ -1,4 +1,4 @@
-"""After a day without the daemon little is asked for, and all of it heals. No tick is long, whatever hangs or lies in wait."""
+"""A daemon that was off for a day asks for little and heals. No tick is long, whatever hangs or lies in wait."""
 
 from __future__ import annotations
 
