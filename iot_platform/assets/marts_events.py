@@ -78,7 +78,7 @@ def evaluation(spec: dg.AssetCheckSpec, node: NodeResult, check: DateCheck) -> d
 
 def table_metadata(table: Table, node: NodeResult, is_published: bool) -> dict[str, Any]:
     """What is said of a whole table."""
-    shown = next(reversed(table.previews.values()), None)  # of a table by weeks the newest
+    shown = list(table.previews.values())[-1] if table.previews else None  # of a table by weeks the newest
     weeks = {"made": ", ".join(day.isoformat() for day in sorted(table.made)) or "none"} if table.by_date else {}
     whole = {"dagster/row_count": table.rows, "seconds": node.seconds, "is_published": is_published}
     return {**whole, **weeks, **_preview(shown)}
