@@ -1,7 +1,8 @@
 """The platform as it runs: a broker, Dagster's web server and daemon, and nobody who helps.
 
-The tests send messages and look through GraphQL, as the UI does, until what must follow has followed. Each has dates of its
-own, far enough from the others' that no look-back joins them; all share one deployment, and its first drain.
+The tests send messages and look through GraphQL, as the UI does, until what must follow has followed. All share one
+deployment and its first drain. Each has dates of its own; those that get something late come last, since tables look back.
+A backfill takes the daemon most of a minute, so it goes on while the tests before its own run.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,7 +28,7 @@ from iot_platform.lake.levels import daily_transforms
 from iot_platform.local.dagster_ui import running_dagster
 from iot_platform.settings import Settings
 from iot_platform.topics import create_topics, load_topics
-from iot_platform_tests.integration.deployment import Deployment, until
+from iot_platform_tests.integration.deployment import Deployment, Made, until
 from iot_platform_tests.integration.stream import Stream
 
 if TYPE_CHECKING:
@@ -38,10 +40,10 @@ TODAY = datetime.now(UTC).date()
 RECORDED = [("bronze/readings", "contract"), ("silver/readings", "conservation"), ("gold/sensor_health", "contract")]
 DAILY = [transform.table for transform in daily_transforms()]
 READINGS_A_DAY = 40
-ARRIVAL = [TODAY - 60 * DAY, TODAY - 59 * DAY]
-LATE = [TODAY - (40 - n) * DAY for n in range(3)]
-BACKFILL = [TODAY - (25 - n) * DAY for n in range(10)]
-JUDGED = TODAY - 75 * DAY
+# One after the other, so that they are one range and few runs.
+JUDGED, *ARRIVAL = [TODAY - (40 - n) * DAY for n in range(3)]
+BACKFILL = [TODAY - (37 - n) * DAY for n in range(10)]
+LATE = [TODAY - (27 - n) * DAY for n in range(3)]
 LONG_AGO = timedelta(hours=3)  # longer than Silver may go without a new date
 
 
@@ -140,45 +142,27 @@ def test_what_lands_in_kafka_becomes_bronze_silver_gold_and_marts_by_itself(depl
         assert all(found[day].status == "SUCCEEDED" for day in ARRIVAL), found
 
 
-def test_ten_dates_are_made_again_by_one_run_with_a_result_for_each(deployment: Deployment) -> None:
+@dataclass(frozen=True)
+class Launched:
+    """A backfill under way, and what each table had on its dates before."""
+
+    identity: str
+    before: dict[str, dict[date, Made]]
+
+
+@pytest.fixture(scope="module")
+def launched(deployment: Deployment) -> Launched:
     before = {
         table: until(
             lambda table=table: deployment.made(table, BACKFILL), lambda found: len(found) == 10, f"{table} of ten dates"
         )
         for table in DAILY
     }
-    identity = deployment.launch_backfill(DAILY, BACKFILL)
-    ended = deployment.ended_backfill(identity)
-    assert ended["status"] == "COMPLETED_SUCCESS"
-    (run,) = ended["runs"]
-    tags = {tag["key"]: tag["value"] for tag in run["tags"]}
-    first, last = tags["dagster/asset_partition_range_start"], tags["dagster/asset_partition_range_end"]
-    assert (first, last) == (BACKFILL[0].isoformat(), BACKFILL[-1].isoformat())
-    for status in ended["assetBackfillData"]["assetBackfillStatuses"]:
-        assert (status["numPartitionsTargeted"], status["numPartitionsMaterialized"]) == (10, 10), status
-    for table in DAILY:
-        after = deployment.made(table, BACKFILL)
-        assert {made.run for made in after.values()} == {run["runId"]}, table
-        assert {day: made.rows for day, made in after.items()} == {day: made.rows for day, made in before[table].items()}
-    checks = deployment.checked("silver/readings", "conservation")
-    assert [(checks[day].status, checks[day].run) for day in BACKFILL] == [("SUCCEEDED", run["runId"])] * 10
-
-
-def test_a_late_reading_re_makes_its_date_and_what_looks_back_on_it(deployment: Deployment) -> None:
-    before = deployment.wait_for_rows("silver/readings", dict.fromkeys(LATE, READINGS_A_DAY))
-    until(
-        lambda: deployment.made("gold/daily_summary", LATE), lambda found: len(found) == 3, "the summaries of three dates"
-    )
-    deployment.stream.send(readings(LATE[1], 1, minute=7))
-    deployment.wait_for_rows("bronze/readings", {LATE[1]: READINGS_A_DAY + 1})
-    after = deployment.wait_for_rows("silver/readings", {LATE[1]: READINGS_A_DAY + 1})
-    assert after[LATE[1]].run != before[LATE[1]].run
-    assert deployment.made("silver/readings", [LATE[0]])[LATE[0]] == before[LATE[0]]
-    deployment.wait_for_rows("silver/readings", {LATE[2]: READINGS_A_DAY})
+    return Launched(deployment.launch_backfill(DAILY, BACKFILL), before)
 
 
 def test_a_threshold_made_strict_fails_a_check_and_people_are_told_of_it_and_of_its_end(
-    deployment: Deployment, slack: tuple[str, list[str]]
+    deployment: Deployment, launched: Launched, slack: tuple[str, list[str]]
 ) -> None:
     table, check, told = "silver/rejected_readings", "null_rate", slack[1]
     found = deployment.wait_for_check(table, check, JUDGED, "SUCCEEDED")  # one of 61 is null: less than the shipped bounds
@@ -192,6 +176,43 @@ def test_a_threshold_made_strict_fails_a_check_and_people_are_told_of_it_and_of_
     deployment.run_check(table, check, JUDGED)
     deployment.wait_for_check(table, check, JUDGED, "SUCCEEDED")
     until(lambda: told[before:], lambda seen: any(about(one, check, JUDGED) for one in seen), "Slack is told of its end")
+
+
+def test_a_late_reading_re_makes_its_date_and_what_looks_back_on_it(
+    deployment: Deployment, launched: Launched
+) -> None:
+    before = deployment.wait_for_rows("silver/readings", dict.fromkeys(LATE, READINGS_A_DAY))
+    until(
+        lambda: deployment.made("gold/daily_summary", LATE), lambda found: len(found) == 3, "the summaries of three dates"
+    )
+    deployment.stream.send(readings(LATE[1], 1, minute=7))
+    deployment.wait_for_rows("bronze/readings", {LATE[1]: READINGS_A_DAY + 1})
+    after = deployment.wait_for_rows("silver/readings", {LATE[1]: READINGS_A_DAY + 1})
+    assert after[LATE[1]].run != before[LATE[1]].run
+    assert deployment.made("silver/readings", [LATE[0]])[LATE[0]] == before[LATE[0]]
+    until(
+        lambda: deployment.made("silver/readings", LATE[2:])[LATE[2]],
+        lambda found: found.run != before[LATE[2]].run and found.rows == READINGS_A_DAY,
+        "the date after, which looks back over midnight",
+    )
+
+
+def test_ten_dates_are_made_again_by_one_run_with_a_result_for_each(deployment: Deployment, launched: Launched) -> None:
+    ended = deployment.ended_backfill(launched.identity)
+    assert ended["status"] == "COMPLETED_SUCCESS"
+    (run,) = ended["runs"]
+    tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+    first, last = tags["dagster/asset_partition_range_start"], tags["dagster/asset_partition_range_end"]
+    assert (first, last) == (BACKFILL[0].isoformat(), BACKFILL[-1].isoformat())
+    for status in ended["assetBackfillData"]["assetBackfillStatuses"]:
+        assert (status["numPartitionsTargeted"], status["numPartitionsMaterialized"]) == (10, 10), status
+    for table in DAILY:
+        after = deployment.made(table, BACKFILL)
+        assert {made.run for made in after.values()} == {run["runId"]}, table
+        rows = {day: made.rows for day, made in after.items()}
+        assert rows == {day: made.rows for day, made in launched.before[table].items()}, table
+    checks = deployment.checked("silver/readings", "conservation")
+    assert [(checks[day].status, checks[day].run) for day in BACKFILL] == [("SUCCEEDED", run["runId"])] * 10
 
 
 def about(message: str, check: str, day: date) -> bool:
