@@ -60,7 +60,6 @@ def build(
     full_refresh: bool = False,
     *,
     select: Sequence[str] = (),
-    unit_tests: bool = False,
     project: Path = DBT_PROJECT,
     wait_seconds: float = 600,
 ) -> BuildResult:
@@ -69,9 +68,7 @@ def build(
     Only dates (UTC, both ends included) whose input levels moved are made again; ``full_refresh`` makes all of them, or
     with ``days`` all of those. Raises ``PlatformError`` naming the model or test that failed; then nothing is published.
     """
-    result = attempt(
-        settings, days, full_refresh, select=select, unit_tests=unit_tests, project=project, wait_seconds=wait_seconds
-    )
+    result = attempt(settings, days, full_refresh, select=select, project=project, wait_seconds=wait_seconds)
     if result.error:
         raise result.error
     return result
@@ -83,21 +80,25 @@ def attempt(
     full_refresh: bool = False,
     *,
     select: Sequence[str] = (),
-    unit_tests: bool = False,
+    tests_only: bool = False,
     project: Path = DBT_PROJECT,
     wait_seconds: float = 600,
 ) -> BuildResult:
-    """As ``build``, for who wants to know what became of all nodes when one failed: the failure stands in the result."""
+    """As ``build``, for who wants to know what became of all nodes when one failed: the failure stands in the result.
+
+    ``tests_only``: what is built already is tested; nothing is made and nothing published.
+    """
     began = perf_counter()
-    arguments = ["build", *(["--select", *select] if select else [])]
+    arguments = ["test" if tests_only else "build", *(["--select", *select] if select else [])]
     if days:
         if days[0] > days[1]:
             raise InputError(f"the first date {days[0]} is after the last {days[1]}")
         narrowed = {"marts_dates": f"{days[0]}/{days[1]}", "marts_remake": full_refresh}
         settings = settings.model_copy(update=narrowed)
-    elif full_refresh:
+    elif full_refresh and not tests_only:
         arguments.append("--full-refresh")
-    arguments += ["--exclude-resource-type", "exposure", *([] if unit_tests else ["unit_test"])]
+    # Unit tests are of the code, not of the data: the test suite runs them.
+    arguments += ["--exclude-resource-type", "exposure", "unit_test"]
     # Held all the way: run_results.json and the partial parse in the target folder are this build's, and so is the file.
     with locked(settings.marts.with_name("build.lock"), wait_seconds):
         results = target_folder(settings) / "run_results.json"
@@ -110,7 +111,7 @@ def attempt(
     error = next((failure(name, node, settings) for name, node in nodes.items() if node.status in FAILED), None)
     if finished.returncode and not error:
         log = log_folder(settings) / "dbt.log"
-        error = PlatformError(f"dbt build failed: {last_error(finished.stdout)}", f"Its log is {log}")
+        error = PlatformError(f"dbt {arguments[0]} failed: {last_error(finished.stdout)}", f"Its log is {log}")
     return BuildResult(nodes, facts, perf_counter() - began, settings.marts, is_published, error)
 
 

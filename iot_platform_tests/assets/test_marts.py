@@ -11,6 +11,7 @@ import pytest
 
 from iot_platform.assets.marts import marts_assets, meaning, names
 from iot_platform.assets.marts_events import EVALUATED_DATES, DateCheck, column_lineage, date_checks, evaluation
+from iot_platform.automation.check_run import run_checks
 from iot_platform.automation.partitions import daily
 from iot_platform.automation.run import RunResult, persistent_instance, run_assets
 from iot_platform.definitions import build_defs
@@ -160,3 +161,10 @@ def test_each_date_has_its_materialization_and_a_broken_one_is_named_and_publish
     assert run(SUNDAY, SUNDAY, STAGED).is_success
     result = run(TUESDAY, TUESDAY, STAGED)
     assert result.is_success and {check.day for check in result.checks} == {TUESDAY}
+
+    # Checks alone look at what is built: they make nothing and publish nothing.
+    before = settings.marts.stat()
+    checked = run_checks(settings, TUESDAY, TUESDAY, [STAGED], definitions=definitions).result
+    assert checked.is_success and not checked.made and {check.day for check in checked.checks} == {TUESDAY}
+    after = settings.marts.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
