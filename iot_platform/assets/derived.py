@@ -112,7 +112,7 @@ def report_partial(context: dg.AssetExecutionContext, table: str, platform: Plat
 def _report_check(context: dg.AssetExecutionContext, table: str, day: date, outcome: Outcome) -> None:
     event = dg.AssetCheckEvaluation(
         asset_key=asset_key(table), check_name=CONTRACT_CHECK, passed=outcome.passed, blocking=True,
-        partition=day.isoformat(), metadata=outcome.metadata, description=outcome.description or None,
+        partition=day.isoformat(), metadata=outcome.all_metadata, description=outcome.description or None,
     )  # fmt: skip
     context.log_event(event)  # pyright: ignore[reportArgumentType]  # it takes these too, its annotation is older
 

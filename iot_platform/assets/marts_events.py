@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from iot_platform.assets.derived import LEVEL_TAG
 from iot_platform.assets.metadata import markdown_table, table_of
 from iot_platform.contracts.tables import TABLES
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from iot_platform.marts.facts import NodeResult, Offending, Row, Table
 
 UNIQUE_ID = "dagster_dbt/unique_id"
-EVALUATED_DATES = 62  # the newest that a passing test reports: an event costs 10 ms, and a table may have years of dates
+# Of dates that nobody asked for, the newest that a passing test reports: an event costs 10 ms, and a table may have years.
+EVALUATED_DATES = 62
 
 
 @dataclass(frozen=True)
@@ -34,27 +36,28 @@ class DateCheck:
 
 
 def date_checks(
-    node: NodeResult, offending: Offending | None, days: Iterable[date] | None, broken_before: Iterable[date] = ()
+    node: NodeResult, offending: Offending | None, days: Iterable[date] | None,
+    broken_before: Iterable[date] = (), made: Iterable[date] = (),
 ) -> list[DateCheck]:
-    """A test's end as one of each date. ``days``: what was made or asked for, None of a table that is not by date.
+    """A test's end as one of each date. ``days``: what was asked for, None of a table that is not by date; ``made``: what
+    was made besides.
 
-    Dates whose rows break the test fail, wherever they lie; those of ``days`` and those broken before pass. A test that
-    could not be run passes none. Rows without a date fail the newest.
+    Dates whose rows break the test fail, wherever they lie; those of ``days``, those broken before and the newest of
+    ``made`` pass. A test that could not be run passes none. Rows without a date fail the newest.
     """
     found = node.failures if node.status in {"fail", "warn"} else 0
     if days is None:
         return [DateCheck(None, node.status == "pass", found, offending.rows if offending else ())]
     by_date = dict(offending.by_date) if offending else {}
-    passing = (set(days) | set(broken_before)) - by_date.keys()
-    newest = sorted(passing)[-EVALUATED_DATES:]
-    if not newest and not by_date:
+    passing = sorted({*days, *broken_before, *sorted(made)[-EVALUATED_DATES:]} - by_date.keys())
+    if not passing and not by_date:
         return []
     could_run = node.status in {"pass", "fail", "warn"}
     undated = found - sum(by_date.values())
     if found and undated > 0:
-        last = max([*newest, *by_date])
+        last = max([*passing, *by_date])
         by_date[last] = by_date.get(last, 0) + undated
-    checks = [DateCheck(day, could_run) for day in newest if day not in by_date]
+    checks = [DateCheck(day, could_run) for day in passing if day not in by_date]
     checks += [DateCheck(day, False, rows, offending.of(day) if offending else ()) for day, rows in by_date.items()]
     return sorted(checks, key=lambda check: check.day or date.min)
 
@@ -62,8 +65,11 @@ def date_checks(
 def evaluation(spec: dg.AssetCheckSpec, node: NodeResult, check: DateCheck) -> dg.AssetCheckEvaluation:
     """One of them as Dagster's event; the rows that break the test stand in it as a table."""
     metadata: dict[str, Any] = {
-        "status": "pass" if check.passed else node.status, "failures": check.rows, "seconds": node.seconds,
+        "status": "pass" if check.passed else node.status, "seconds": node.seconds, "unit": "rows",
+        "warn_at" if node.status == "warn" else "fail_at": 1.0,
     }  # fmt: skip
+    if check.passed or check.rows:  # a test that could not be run measured nothing
+        metadata["figure"] = float(check.rows)
     if check.shown:
         metadata["offending"] = dg.MetadataValue.md(markdown_table(check.shown))
     description = None
@@ -155,8 +161,14 @@ def events(
     for key, spec in checks.items():
         unique_id = (spec.metadata or {})[UNIQUE_ID]
         if node := built.nodes.get(unique_id):
-            days = {*(asked or ()), *made.get(key.asset_key, ())} if spec.partitions_def else None
-            for check in date_checks(node, built.facts.offending.get(unique_id), days, broken.get(key, ())):
+            offending = built.facts.offending.get(unique_id)
+            also = made.get(key.asset_key, frozenset())
+            # What a sensor asks for is what moved, as far as it knew; what a person asks for, each date of it is told.
+            by_hand = LEVEL_TAG not in context.run.tags
+            days, also = (asked or (), also) if by_hand else ((), also | frozenset(asked or ()))
+            if spec.partitions_def is None:
+                days = None
+            for check in date_checks(node, offending, days, broken.get(key, ()), also):
                 yield evaluation(spec, node, check)
 
 

@@ -124,9 +124,6 @@ def as_row(record: dg.EventLogRecord) -> dict[str, Any]:
     assert entry.dagster_event
     evaluation = entry.dagster_event.asset_check_evaluation_data
     metadata = evaluation.metadata
-    figure, unit = _number(metadata, "figure"), _value(metadata, "unit")
-    if figure is None and (failures := _number(metadata, "failures")) is not None:  # a dbt test
-        figure, unit = failures, "rows"
     return {
         # A run's id is like no other; evaluations outside of runs are told apart by their moment.
         "evaluation_id": f"{entry.run_id or entry.timestamp}/{record.storage_id}",
@@ -139,8 +136,8 @@ def as_row(record: dg.EventLogRecord) -> dict[str, Any]:
         "passed": evaluation.passed,
         "severity": evaluation.severity.value,
         "is_blocking": bool(evaluation.blocking),
-        "figure": figure,
-        "unit": unit,
+        "figure": _number(metadata, "figure"),
+        "unit": _value(metadata, "unit"),
         "warn_at": _number(metadata, "warn_at"),
         "fail_at": _number(metadata, "fail_at"),
         "description": evaluation.description or None,

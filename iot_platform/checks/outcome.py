@@ -11,13 +11,15 @@ import dagster as dg
 from iot_platform.assets.metadata import markdown_table
 from iot_platform.checks.thresholds import Bounds
 
+NOT_JUDGED = "not_judged"  # the metadata by which everybody tells what was not judged from what passed
+
 
 @dataclass(frozen=True)
 class Outcome:
     """``metadata`` is Dagster metadata; offending rows stand in it as a Markdown table under ``offending``.
 
     ``figure`` is what was measured, in ``unit``; it warns from ``warn_at`` on and fails from ``fail_at`` on (None: never).
-    ``severity`` says how bad a failure is.
+    ``severity`` says how bad a failure is, ``not_judged`` why there is no figure, if that is so.
     """
 
     passed: bool
@@ -28,13 +30,15 @@ class Outcome:
     warn_at: float | None = None
     fail_at: float | None = None
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+    not_judged: str = ""
 
     @property
     def all_metadata(self) -> dict[str, Any]:
         """The evidence, and the figure with its unit and bounds: what the history of checks is made from."""
         figures = {"figure": self.figure, "unit": self.unit or None, "warn_at": self.warn_at, "fail_at": self.fail_at}
         numbers = {name: float(value) if isinstance(value, int) else value for name, value in figures.items()}
-        return {**self.metadata, **{name: value for name, value in numbers.items() if value is not None}}
+        why = {NOT_JUDGED: self.not_judged} if self.not_judged else {}
+        return {**self.metadata, **why, **{name: value for name, value in numbers.items() if value is not None}}
 
 
 def found(offending: Sequence[Mapping[str, Any]], description: str, *, unit: str = "rows", **metadata: Any) -> Outcome:
@@ -70,7 +74,7 @@ def not_judged(why: str, bounds: Bounds, unit: str, **metadata: Any) -> Outcome:
     """An outcome that passes because there is too little to judge by; it says so and has no figure."""
     return Outcome(
         True, f"not judged: {why}", metadata, unit=unit, warn_at=bounds.warn, fail_at=bounds.fail,
-        severity=dg.AssetCheckSeverity.WARN,
+        severity=dg.AssetCheckSeverity.WARN, not_judged=why,
     )  # fmt: skip
 
 

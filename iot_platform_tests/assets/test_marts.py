@@ -13,7 +13,8 @@ from iot_platform.assets.marts import marts_assets, meaning, names
 from iot_platform.assets.marts_events import EVALUATED_DATES, DateCheck, column_lineage, date_checks, evaluation
 from iot_platform.automation.check_run import run_checks
 from iot_platform.automation.partitions import daily
-from iot_platform.automation.run import RunResult, persistent_instance, run_assets
+from iot_platform.automation.run import persistent_instance, run_assets
+from iot_platform.automation.run_events import RunResult
 from iot_platform.definitions import build_defs
 from iot_platform.lake import Lake
 from iot_platform.marts.facts import NodeResult, Offending
@@ -55,6 +56,8 @@ def test_a_failing_test_fails_the_dates_of_its_rows_and_passes_the_others() -> N
     shown = evaluation(SPEC, BROKEN, checks[0])
     assert (shown.partition, shown.passed, shown.description) == (SUNDAY.isoformat(), False, "1 rows break it")
     assert "| 2026-01-04 | 1 |" in str(shown.metadata["offending"].value)
+    figures = {name: shown.metadata[name].value for name in ("figure", "unit", "fail_at")}
+    assert figures == {"figure": 1.0, "unit": "rows", "fail_at": 1.0}
 
 
 def test_rows_without_a_date_fail_the_newest_and_a_test_that_could_not_be_run_passes_none() -> None:
@@ -64,7 +67,8 @@ def test_rows_without_a_date_fail_the_newest_and_a_test_that_could_not_be_run_pa
     ]  # fmt: skip
     failed = NodeResult("error", "the table is not there")
     assert [check.passed for check in date_checks(failed, None, [SUNDAY, MONDAY])] == [False, False]
-    assert evaluation(SPEC, failed, date_checks(failed, None, [SUNDAY])[0]).description == "the table is not there"
+    told = evaluation(SPEC, failed, date_checks(failed, None, [SUNDAY])[0])
+    assert told.description == "the table is not there" and "figure" not in told.metadata
 
 
 def test_a_date_that_was_broken_is_told_to_be_whole_and_of_many_only_the_newest_are_told() -> None:
@@ -72,7 +76,17 @@ def test_a_date_that_was_broken_is_told_to_be_whole_and_of_many_only_the_newest_
     assert date_checks(passed, None, [TUESDAY], [SUNDAY]) == [DateCheck(SUNDAY, True), DateCheck(TUESDAY, True)]
     assert date_checks(passed, None, []) == []
     many = [date.fromordinal(MONDAY.toordinal() + n) for n in range(100)]
-    assert [check.day for check in date_checks(passed, None, many)] == many[-EVALUATED_DATES:]
+    assert [check.day for check in date_checks(passed, None, [], made=many)] == many[-EVALUATED_DATES:]
+
+
+def test_what_was_asked_for_and_what_was_broken_is_told_however_much_it_is() -> None:
+    passed = NodeResult("pass")
+    many = [date.fromordinal(MONDAY.toordinal() + n) for n in range(100)]
+    assert [check.day for check in date_checks(passed, None, many)] == many
+    told = date_checks(passed, None, [], broken_before=many[:70], made=many)
+    assert [check.day for check in told] == many  # 70 that were broken, and the newest 62
+    failing = date_checks(BROKEN, Offending(dict.fromkeys(many[:80], 1), []), [], made=many)
+    assert [check.day for check in failing if not check.passed] == many[:80]
 
 
 def test_a_test_of_a_table_without_dates_is_one_result_and_a_warning_only_warns() -> None:

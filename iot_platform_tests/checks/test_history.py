@@ -15,6 +15,7 @@ import dagster as dg
 import pytest
 
 from iot_platform.assets.check_results import check_results_asset
+from iot_platform.assets.marts_events import DateCheck, evaluation
 from iot_platform.assets.metadata import asset_key
 from iot_platform.assets.platform import Platform
 from iot_platform.automation.check_history import check_history_sensor
@@ -24,6 +25,7 @@ from iot_platform.checks.history import TABLE, Collected, collect
 from iot_platform.errors import LakeError
 from iot_platform.lake import Lake
 from iot_platform.lake.query import select
+from iot_platform.marts.facts import NodeResult
 from iot_platform.settings import Settings
 
 SILVER = asset_key("silver/readings")
@@ -80,11 +82,13 @@ def test_an_evaluation_is_a_row_with_its_figure_and_bounds(lake: Lake, instance:
 def test_a_dbt_test_brings_its_failing_rows_and_other_partitions_have_no_date(
     lake: Lake, instance: dg.DagsterInstance
 ) -> None:
-    evaluate(instance, ["unique_devices"], partition=None, passed=False, metadata={"failures": 3, "status": "fail"})
+    node = NodeResult("fail", "Got 3 results", 0.1, 3)
+    shown = evaluation(dg.AssetCheckSpec("unique_devices", asset=SILVER), node, DateCheck(None, False, 3))
+    evaluate(instance, ["unique_devices"], partition=None, passed=False, metadata=shown.metadata)
     evaluate(instance, ["of a site"], partition="hall")
     collect(lake, instance)
-    sql = "select event_date, figure, unit from ops_check_results order by event_id"
-    assert select(lake, sql)[1] == [(None, 3.0, "rows"), (None, None, None)]
+    sql = "select event_date, figure, unit, fail_at from ops_check_results order by event_id"
+    assert select(lake, sql)[1] == [(None, 3.0, "rows", 1.0), (None, None, None, None)]
 
 
 def test_looking_again_adds_only_what_is_new(lake: Lake, instance: dg.DagsterInstance) -> None:
