@@ -12,7 +12,7 @@ import dagster as dg
 from iot_platform.alerts.facts import FailedRun, partition_date
 from iot_platform.assets.bronze import BRONZE
 from iot_platform.assets.metadata import table_of
-from iot_platform.automation.run import StepEnd, collect
+from iot_platform.automation.run_events import StepEnd, collect
 from iot_platform.automation.runs import PARTITION, RANGE_END, RANGE_START, broken_checks
 
 if TYPE_CHECKING:

@@ -28,11 +28,16 @@ def check_results_asset(settings: Settings) -> dg.AssetsDefinition:
             collected = collect(platform.lake, context.instance, seconds=600)
         except PlatformError as error:
             raise dg.Failure(str(error)) from None
-        return dg.MaterializeResult(metadata=collected_metadata(platform, collected))
+        return dg.MaterializeResult(metadata=_metadata(platform, collected))
 
     return check_results
 
 
-def collected_metadata(platform: Platform, collected: Collected) -> dict[str, Any]:
+def collected_event(platform: Platform, collected: Collected) -> dg.AssetMaterialization:
+    """What tells Dagster of a look that added rows outside of a run of this asset."""
+    return dg.AssetMaterialization(asset_key(TABLE), metadata=_metadata(platform, collected))
+
+
+def _metadata(platform: Platform, collected: Collected) -> dict[str, Any]:
     """What a look adds, as metadata of its materialization."""
     return {**snapshot_metadata(platform.lake.snapshot(TABLE)), "rows_added": collected.rows}

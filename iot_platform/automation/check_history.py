@@ -2,10 +2,9 @@
 
 import dagster as dg
 
-from iot_platform.assets.check_results import collected_metadata
-from iot_platform.assets.metadata import asset_key
+from iot_platform.assets.check_results import collected_event
 from iot_platform.assets.platform import Platform
-from iot_platform.checks.history import TABLE, collect
+from iot_platform.checks.history import collect
 from iot_platform.errors import PlatformError
 
 INTERVAL_SECONDS = 30
@@ -30,7 +29,6 @@ def check_history_sensor() -> dg.SensorDefinition:
             return dg.SkipReason(str(error))
         if not collected.rows:
             return dg.SkipReason("the history has every check result")
-        event = dg.AssetMaterialization(asset_key(TABLE), metadata=collected_metadata(platform, collected))
-        return dg.SensorResult(asset_events=[event])
+        return dg.SensorResult(asset_events=[collected_event(platform, collected)])
 
     return check_history

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import socket
-import warnings
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
-from iot_platform.automation.run import Progress, RunResult, checked_range, execute
+from iot_platform.automation.run import checked_range, execute
+from iot_platform.automation.run_events import Progress, RunResult
+from iot_platform.automation.selection import DBT_LAYERS, selected_checks
 from iot_platform.errors import InputError
 from iot_platform.settings import Settings
 
 if TYPE_CHECKING:
     import dagster as dg
-
-DBT_LAYERS = ("staging", "intermediate", "marts")
 
 
 @dataclass(frozen=True)
@@ -65,34 +63,3 @@ def run_checks(
     subset = job.get_subset(asset_selection=set(), asset_check_selection=keys)
     tags = {HOST_TAG: socket.gethostname(), RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}
     return CheckRun(execute(platform, subset, tags, on_progress), is_without_marts)
-
-
-def selected_checks(definitions: dg.Definitions, select: Sequence[str]) -> set[dg.AssetCheckKey]:
-    """The checks that the words name; all of them without words. ``InputError`` names a word that selects none."""
-    import dagster as dg
-
-    graph = definitions.resolve_asset_graph()
-    known = {key for key in graph.asset_check_keys if key.asset_key in graph.executable_asset_keys}
-    found: set[dg.AssetCheckKey] = set()
-    for word in select:
-        chosen = {key for key in known if word in _names(key)}
-        if not chosen:
-            assets: Iterable[dg.AssetKey] = ()
-            with warnings.catch_warnings(), suppress(dg.DagsterError, ValueError):
-                warnings.simplefilter("ignore", dg.BetaWarning)  # Dagster's own parser of `group:` warns of itself
-                assets = dg.AssetSelection.from_string(word).resolve(graph)
-            chosen = {key for key in known if key.asset_key in set(assets)}
-        if not chosen:
-            layers = sorted({key.asset_key.path[0] for key in known})
-            own = sorted({key.name for key in known if key.asset_key.path[0] not in DBT_LAYERS})
-            raise InputError(
-                f"no check is called {word!r}", f"There are checks {', '.join(own)}, and layers {', '.join(layers)}"
-            )
-        found |= chosen
-    return found or known
-
-
-def _names(key: dg.AssetCheckKey) -> tuple[str, str, str, str]:
-    """By what a check can be called: its layer, its table, its own name, and both."""
-    table = "/".join(key.asset_key.path)
-    return key.asset_key.path[0], table, key.name, f"{table}/{key.name}"

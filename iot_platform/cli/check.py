@@ -15,7 +15,7 @@ from iot_platform.errors import InputError, PlatformError
 from iot_platform.settings import load_settings
 
 if TYPE_CHECKING:
-    from iot_platform.automation.run import Checked, RunResult
+    from iot_platform.automation.run_events import Checked, RunResult
 
 NO_MARTS = "no marts are built yet: the dbt tests were left out (iot materialize --select marts)"
 

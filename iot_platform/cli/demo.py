@@ -17,7 +17,7 @@ from iot_platform.errors import PlatformError
 from iot_platform.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from iot_platform.automation.run import RunResult
+    from iot_platform.automation.run_events import RunResult
     from iot_platform.lake import Lake
 
 

@@ -30,7 +30,7 @@ from iot_platform.settings import Settings, load_settings
 NO_DATA = "no readings of these dates have come"
 
 if TYPE_CHECKING:
-    from iot_platform.automation.run import RunResult
+    from iot_platform.automation.run_events import RunResult
 
 
 def materialize(
@@ -117,7 +117,8 @@ def run(
     settings: Settings, days: tuple[date, date] | None, select: tuple[str, ...], line: Step, *, force: bool
 ) -> RunResult | None:
     """One run over the dates; without dates over those that are stale, None when there are none."""
-    from iot_platform.automation.run import StepEnd, run_assets
+    from iot_platform.automation.run import run_assets
+    from iot_platform.automation.run_events import StepEnd
 
     days = days or stale_range(settings)
     if days is None:

@@ -9,8 +9,9 @@ import dagster as dg
 import pytest
 
 from iot_platform.automation import runs
-from iot_platform.automation.check_run import run_checks, selected_checks
+from iot_platform.automation.check_run import run_checks
 from iot_platform.automation.run import persistent_instance
+from iot_platform.automation.selection import selected_checks
 from iot_platform.definitions import build_defs
 from iot_platform.errors import InputError
 from iot_platform.lake import Lake

@@ -14,7 +14,9 @@ import pytest
 from iot_platform.assets.metadata import asset_key
 from iot_platform.automation import runs
 from iot_platform.automation.check_run import run_checks
-from iot_platform.automation.run import Checked, Made, RunResult, StepEnd, persistent_instance, run_assets
+from iot_platform.automation.run import persistent_instance, run_assets
+from iot_platform.automation.run_events import Checked, Made, RunResult, StepEnd
+from iot_platform.automation.selection import selected
 from iot_platform.definitions import build_defs
 from iot_platform.errors import InputError
 from iot_platform.lake import Lake
@@ -78,6 +80,14 @@ def test_every_result_is_in_the_history_dbt_s_tests_too(whole: Whole) -> None:
     assert any(row[0].startswith("marts/") and row[5] == 0 for row in kept)  # the rows that a test found
 
 
+def test_the_history_of_checks_is_materialized_by_a_run_too(whole: Whole) -> None:
+    with persistent_instance(whole.settings) as instance:
+        (event,) = instance.fetch_materializations(asset_key("ops/check_results"), limit=10).records[:1]
+    metadata = told(event)
+    assert metadata["rows_added"] > 0 and metadata["dagster/row_count"] >= len(whole.result.checks)
+    assert "ops/check_results" not in {made.asset for made in whole.result.made}  # it is no part of what was asked for
+
+
 def test_progress_is_told_as_it_happens(whole: Whole) -> None:
     told = whole.progress
     assert [item for item in told if isinstance(item, Made)] == whole.result.made
@@ -117,8 +127,6 @@ def test_a_second_run_makes_again_only_when_told_to(whole: Whole) -> None:
 
 
 def test_selections_are_layers_tables_or_dagsters_own_syntax(whole: Whole) -> None:
-    from iot_platform.automation.run import selected
-
     def names(*words: str) -> set[str]:
         return {"/".join(key.path) for key in selected(whole.definitions, words)}
 

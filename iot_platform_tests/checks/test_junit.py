@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_platform.automation.run import Checked, RunResult, StepEnd
+from iot_platform.automation.run_events import Checked, RunResult, StepEnd
 from iot_platform.checks.junit import junit_xml
 
 DAY = date(2026, 3, 10)
