@@ -126,7 +126,6 @@ def test_status_says_the_same_figures(home: Home, first: str) -> None:
     assert f"Offsets: {offsets['consumed']:,} consumed = {offsets['bronze_messages']:,} in Bronze" in first
     for topic in said["topics"].values():
         assert topic["lag"] is None and topic["end_offset"] is None and topic["committed_offset"] > 0
-    assert all(table["version"] is not None for table in said["tables"].values())
     assert [name for name, table in said["tables"].items() if not table["rows"]] == ["ops/incidents"], "nothing went wrong"
 
 
