@@ -4,6 +4,11 @@ An entry point prints ``str(error)`` on stderr and ends with ``error.exit_code``
 or bad input). Anything that is not a ``PlatformError`` is a defect and keeps its traceback.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class PlatformError(Exception):
     """Work that could not be done; ``what`` says what is wrong and where, ``todo`` what to do about it."""
@@ -31,4 +36,14 @@ class LakeError(PlatformError):
 
 
 class DataError(PlatformError):
-    """Data that breaks its table contract; it was not committed."""
+    """Data that breaks its table contract; it was not committed.
+
+    ``offending``: the first of the rows, as text, if they are known; ``count``: how many break it.
+    """
+
+    def __init__(
+        self, what: str, todo: str = "", offending: Sequence[Mapping[str, Any]] = (), count: int | None = None
+    ) -> None:
+        super().__init__(what, todo)
+        self.offending = offending
+        self.count = len(offending) if count is None else count

@@ -117,7 +117,7 @@ def table_checks() -> list[TableCheck]:
         *(TableCheck(table, UNIQUE_CHECK, KEYS_SAY, _whole(keys_are_unique, table)) for table in REGISTRY),
         TableCheck(
             "bronze/readings", OFFSETS_CHECK, "Every consumed Kafka record is in Bronze or in quarantine, exactly once.",
-            lambda inspection, _: offsets_conserve(inspection.lake), True, ("bronze/quarantine",),
+            lambda inspection, _: offsets_conserve(inspection), True, ("bronze/quarantine",),
         ),
     ]  # fmt: skip
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any
 
 import dagster as dg
 
 from iot_platform.checks.inspection import Inspection, answered
-from iot_platform.checks.outcome import Outcome, found
+from iot_platform.checks.outcome import Outcome, found, shown
 from iot_platform.contracts.duckdb import select_files
 from iot_platform.errors import DataError
 from iot_platform.lake.snapshot import Snapshot
@@ -21,7 +20,7 @@ BATCH_ROWS = 131_072
 
 def contract_holds(inspection: Inspection, table: str, day: date | None) -> Outcome:
     """Whether the rows of one date (None: of the whole table) hold: types, nulls, bounds, closed lists."""
-    from iot_platform.contracts.pandera import describe_violations, violations  # slow to import
+    from iot_platform.contracts.pandera import describe_violations, offending_rows, violations  # slow to import
 
     snapshot, source = _rows(inspection, table, day)
     rows = snapshot.rows if day is None else snapshot.rows_by_date.get(day, 0)
@@ -29,8 +28,7 @@ def contract_holds(inspection: Inspection, table: str, day: date | None) -> Outc
         broken = violations(snapshot.contract, connection.sql(source).to_arrow_reader(BATCH_ROWS))
     if broken is None:
         return found([], "", unit="values", rows=rows)
-    cases: list[dict[str, Any]] = broken.select("column", "check", "failure_case").to_dicts()
-    return found(cases, describe_violations(broken), unit="values", rows=rows)
+    return found(offending_rows(broken), describe_violations(broken), unit="values", rows=rows)
 
 
 def keys_are_unique(inspection: Inspection, table: str, day: date | None) -> Outcome:
@@ -54,8 +52,15 @@ def _rows(inspection: Inspection, table: str, day: date | None) -> tuple[Snapsho
 
 
 def broken_before_commit(error: DataError) -> Outcome:
-    """The outcome for a date whose rows broke the contract when they were made: nothing of it landed."""
+    """The outcome for a date whose rows broke the contract when they were made: nothing of it landed. The rows are shown."""
+    metadata = {"error": dg.MetadataValue.text(error.what), "what_now": error.todo, "committed": False}
+    # What it was that an error says in words alone cannot be counted: it is one at least.
     return Outcome(
-        False, error.what, {"error": dg.MetadataValue.text(error.what), "what_now": error.todo, "committed": False},
-        unit="values", fail_at=1.0,
+        False, error.what, {**metadata, **shown(error.offending)},
+        figure=float(error.count or 1), unit="values", fail_at=1.0,
     )  # fmt: skip
+
+
+def held_before_commit(rows: int) -> Outcome:
+    """The outcome for a date that was committed after its rows were held against the contract."""
+    return Outcome(True, "", {"rows": rows, "checked": "before the commit"}, figure=0.0, unit="values", fail_at=1.0)

@@ -7,7 +7,7 @@ than most of these questions. What was read is kept for the length of a step.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -71,9 +71,12 @@ class Inspection:
                 raise
             raise self.lake.corrupt(table, error) from None
 
-    def rows(self, day: date, sql: str, tables: Iterable[str]) -> list[Mapping[str, Any]]:
-        """The answer as dictionaries. The tables that are named first are seen by their view names, at their versions of
-        this moment, just the date of those that are partitioned."""
+    def rows(self, day: date, sql: str, tables: Iterable[str], limit: int = -1) -> list[Mapping[str, Any]]:
+        """The answer as dictionaries, ``limit`` rows of it at most (-1: all).
+
+        The tables that are named are seen by their view names, at their versions of this moment, just the date of those
+        that are partitioned.
+        """
         tables = tuple(tables)
         with self.reading(tables[0]) as connection:
             for table in tables:
@@ -81,7 +84,7 @@ class Inspection:
                 files = snapshot.files([day] if snapshot.contract.partition else None)
                 source = select_files(snapshot.contract, files)
                 connection.execute(f"create or replace temp view {snapshot.contract.view} as {source}")
-            return answered(connection, sql)
+            return answered(connection, sql, limit)
 
     def ledger(self, day: date) -> DateLedger:
         """The ledger of the date; of all dates of the step it is made at once."""
@@ -137,9 +140,11 @@ class Inspection:
         return {(topic, arrival): messages for topic, arrival, messages in found}
 
 
-def answered(connection: DuckDBPyConnection, sql: str, limit: int = -1) -> list[Mapping[str, Any]]:
+def answered(
+    connection: DuckDBPyConnection, sql: str, limit: int = -1, values: Sequence[Any] = ()
+) -> list[Mapping[str, Any]]:
     """The answer as dictionaries, ``limit`` rows of it at most (-1: all)."""
-    answer = connection.execute(sql)
+    answer = connection.execute(sql, list(values))
     names = [column[0] for column in answer.description or ()]
     found = answer.fetchall() if limit < 0 else answer.fetchmany(limit)
     return [dict(zip(names, row, strict=True)) for row in found]

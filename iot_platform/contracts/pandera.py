@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow
 
 from iot_platform.contracts.tables import Column, Kind, TableContract
 
+KEY = "key "  # before the names of key columns in failure cases, which have columns of their own
 POLARS_TYPES: dict[Kind, Any] = {
     Kind.STRING: pl.String,
     Kind.DOUBLE: pl.Float64,
@@ -78,7 +80,8 @@ def _at_once(table: TableContract) -> pa.DataFrameSchema:
 
 
 def violations(table: TableContract, rows: pyarrow.RecordBatchReader, *, chunk_rows: int = 1_000_000) -> pl.DataFrame | None:
-    """The rows that break the contract, keys apart, as Pandera's failure cases; None when there are none.
+    """The rows that break the contract, keys apart, as Pandera's failure cases, each with its row's key columns (as text,
+    named ``key …``); None when there are none.
 
     Reads the rows in chunks, so that a large date is never whole in memory, and stops at the first chunk that fails.
     """
@@ -103,8 +106,22 @@ def _failure_cases(
     try:
         polars_schema(table, unique=False).validate(frame, lazy=True)
     except pandera.errors.SchemaErrors as error:
-        return error.failure_cases
+        return _with_keys(error.failure_cases, frame, table.keys)
     return None
+
+
+def _with_keys(cases: pl.DataFrame, frame: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+    """The failure cases, each with the keys of its row; without them where a column as a whole is wrong."""
+    known = [key for key in keys if key in frame.columns]
+    rows = frame.select(pl.col(key).cast(pl.String).alias(f"{KEY}{key}") for key in known).with_row_index("index")
+    return cases.with_columns(pl.col("index").cast(pl.UInt32)).join(rows, on="index", how="left", maintain_order="left")
+
+
+def offending_rows(broken: pl.DataFrame) -> list[dict[str, Any]]:
+    """The failure cases for people: which row by its key, which column, which rule, which value."""
+    keys = [name for name in broken.columns if name.startswith(KEY)]
+    rows = broken.select(pl.col(keys).name.map(lambda name: name.removeprefix(KEY)), "column", "check", "failure_case")
+    return rows.to_dicts()
 
 
 @cache
@@ -122,10 +139,12 @@ def _holds(table: TableContract, frame: pl.DataFrame) -> bool:
 
 
 def describe_violations(broken: pl.DataFrame) -> str:
-    """Failure cases as one line: how many, and the first few with column, rule and value."""
+    """Failure cases as one line: how many, and the first few that differ, with column, rule and value."""
+    alike = broken.group_by("column", "check", "failure_case", maintain_order=True).len()
     shown = [
         f"{row['column'] or ''} breaks \"{row['check']}\" with {row['failure_case']!r}".strip()
-        for row in broken.head(3).to_dicts()
+        + (f" ({row['len']} times)" if row["len"] > 1 else "")
+        for row in alike.head(3).to_dicts()
     ]
-    more = f" and {broken.height - 3} more" if broken.height > 3 else ""
+    more = f" and {broken.height - alike.head(3)['len'].sum()} more" if alike.height > 3 else ""
     return f"{broken.height} value(s) break the contract: {'; '.join(shown)}{more}"

@@ -15,13 +15,15 @@ from time import perf_counter
 
 import pyarrow as pa
 
-from iot_platform.contracts.pandera import describe_violations, violations
+from iot_platform.contracts.pandera import describe_violations, offending_rows, violations
 from iot_platform.contracts.tables import TABLES, TableContract
 from iot_platform.engines.protocol import CLOCKS_SCHEMA, Derived, Engine, InputFiles, Params
 from iot_platform.errors import DataError
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.levels import Levels, look_back
 from iot_platform.transforms.catalog import Transform, code_version
+
+MOST_TOLD = 100  # rows that an error carries
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,14 @@ def check(contract: TableContract, day: date | None, derived: Derived) -> None:
     broken = violations(contract, derived.batches())
     if broken is not None:
         raise DataError(
-            f"{place}: {describe_violations(broken)}", "Nothing was committed for this date; the version before stands."
-        )
+            f"{place}: {describe_violations(broken)}", "Nothing was committed for this date; the version before stands.",
+            offending_rows(broken.head(MOST_TOLD)), broken.height,
+        )  # fmt: skip
     repeated = derived.duplicate_keys(contract.keys)
     if repeated.num_rows:
+        rows = [{name: str(value) for name, value in row.items()} for row in repeated.slice(0, MOST_TOLD).to_pylist()]
         raise DataError(
             f"{place}: the key ({', '.join(contract.keys)}) is not unique, e.g. {repeated.slice(0, 1).to_pylist()[0]}",
             "Nothing was committed for this date; the version before stands.",
-        )
+            rows, repeated.num_rows,
+        )  # fmt: skip

@@ -141,23 +141,41 @@ def consumed(commits: Sequence[Mapping[str, Any]], *landed: Mapping[Place, tuple
     saw give it too, except where a batch was taken again for one of the two tables. Neither counts too few, so the
     smaller one is right. ``landed``: per place the lowest offset that has rows, for commits that were cleaned away.
     """
+    seen = sum(int(commit.get("messages") or 0) for commit in commits)
+    is_complete = all("messages" in commit for commit in commits)
+    told, known = told_ranges(commits), consumed_ranges(commits, *landed)
+    is_complete = is_complete and all(known[place][0] >= first for place, (first, _) in told.items())
+    total = sum(until - first for first, until in known.values())
+    return min(total, seen) if is_complete else total
+
+
+def told_ranges(commits: Iterable[Mapping[str, Any]]) -> dict[Place, tuple[int, int]]:
+    """Per place the offsets, first … until (not included), that the commits say they took."""
     ranges: dict[Place, tuple[int, int]] = {}
-    seen = 0
-    is_complete = True
     for commit in commits:
-        seen += int(commit.get("messages") or 0)
-        is_complete = is_complete and "messages" in commit
         for topic, partitions in (commit.get("offsets") or {}).items():
             for partition, (first, until) in partitions.items():
                 place = (topic, int(partition))
                 known = ranges.get(place, (first, until))
                 ranges[place] = (min(known[0], first), max(known[1], until))
-    total = 0
-    for place, (first, until) in ranges.items():
-        lowest = min([first, *(side[place][0] for side in landed if place in side)])
-        is_complete = is_complete and lowest >= first
-        total += until - lowest
-    return min(total, seen) if is_complete else total
+    return ranges
+
+
+def consumed_ranges(
+    commits: Iterable[Mapping[str, Any]], *landed: Mapping[Place, tuple[int, int]]
+) -> dict[Place, tuple[int, int]]:
+    """As ``told_ranges``, and from the lowest offset on that has rows, where older commits were cleaned away."""
+    return {
+        place: (min([first, *(side[place][0] for side in landed if place in side)]), until)
+        for place, (first, until) in told_ranges(commits).items()
+    }
+
+
+def taken(lake: Lake) -> dict[Place, tuple[int, int]]:
+    """Per place the offsets that were ever consumed, first … until (not included)."""
+    bronze, quarantine = lake.snapshot(BRONZE), lake.snapshot(QUARANTINE)
+    commits = [commit.metadata for commit in stream_commits(bronze.delta)]
+    return consumed_ranges(commits, _offsets(lake, bronze), _offsets(lake, quarantine))
 
 
 def _offsets(lake: Lake, snapshot: Snapshot) -> dict[Place, tuple[int, int]]:

@@ -22,7 +22,10 @@ def message(day: date, outcome: DateResult | PlatformError) -> dict[str, Any]:
         made = asdict(outcome) | {"day": outcome.day.isoformat(), "inputs": dict(outcome.inputs)}
         return {"date": day.isoformat(), "made": made}
     kind = next(known.__name__ for known in type(outcome).__mro__ if known.__name__ in ERRORS)
-    return {"date": day.isoformat(), "failed": {"kind": kind, "what": outcome.what, "todo": outcome.todo}}
+    failed: dict[str, Any] = {"kind": kind, "what": outcome.what, "todo": outcome.todo}
+    if isinstance(outcome, DataError):
+        failed |= {"offending": [dict(row) for row in outcome.offending], "count": outcome.count}
+    return {"date": day.isoformat(), "failed": failed}
 
 
 def range_result(messages: Iterable[Any], days: Sequence[date], missing: PlatformError) -> RangeResult:
@@ -42,5 +45,8 @@ def range_result(messages: Iterable[Any], days: Sequence[date], missing: Platfor
             result.made.append(DateResult(**(made | {"day": day})))
         else:
             failed = told[day]["failed"]
-            result.failed[day] = ERRORS[failed["kind"]](failed["what"], failed["todo"])
+            error = ERRORS[failed["kind"]](failed["what"], failed["todo"])
+            if isinstance(error, DataError):
+                error.offending, error.count = failed.get("offending", ()), failed.get("count", 0)
+            result.failed[day] = error
     return result

@@ -74,3 +74,14 @@ def test_a_table_without_dates_is_checked_whole(small: SmallLake, inspect: Inspe
 def test_rows_that_broke_before_the_commit_are_told_as_not_landed() -> None:
     outcome = broken_before_commit(DataError("silver/readings 2026-03-10: 1 value(s) break the contract", "Look"))
     assert not outcome.passed and outcome.metadata["committed"] is False and "1 value(s)" in outcome.description
+    assert outcome.figure == 1 and "offending" not in outcome.metadata
+    known = broken_before_commit(DataError("230 value(s) break the contract", "Look", [{"event_id": "e1"}], 230))
+    assert known.figure == 230 and "| e1 |" in shown(known)
+
+
+def test_rows_that_break_the_same_rule_are_shown_by_their_keys_and_told_once(small: SmallLake, inspect: Inspect) -> None:
+    small.put("silver/readings", D, [usable(n, device_id=None if n else "d1") for n in range(4)])
+    outcome = contract_holds(inspect(), "silver/readings", D)
+    assert outcome.figure == 3 and outcome.description.count("not_nullable") == 1 and "(3 times)" in outcome.description
+    assert shown(outcome).splitlines()[0] == "| event_id | metric | column | check | failure_case |"
+    assert [line.split(" | ")[0] for line in shown(outcome).splitlines()[2:]] == ["| e1", "| e2", "| e3"]

@@ -17,7 +17,7 @@ from iot_platform.checks.catalog import TableCheck, date_checks, table_checks
 from iot_platform.checks.outcome import Outcome
 from iot_platform.lake.levels import Levels
 from iot_platform.transforms.catalog import TRANSFORMS
-from iot_platform_tests.assets.small_lake import DAY, NOW, D, SmallLake, at
+from iot_platform_tests.assets.small_lake import DAY, NOW, TOPIC, D, SmallLake, at
 from iot_platform_tests.checks.conftest import Inspect
 from iot_platform_tests.checks.rows import device, health, metric, rejected, usable
 
@@ -61,7 +61,8 @@ def settled(usable_rows: int) -> Fill:
     def fill(small: SmallLake) -> None:
         bronze(4)(small)
         levels = Levels(small.lake)
-        for table, rows in (("silver/readings", [usable(n) for n in range(usable_rows)]), ("silver/rejected_readings", [])):
+        kept = [usable(n, topic=TOPIC) for n in range(usable_rows)]
+        for table, rows in (("silver/readings", kept), ("silver/rejected_readings", [])):
             small.put(table, D, rows, level=levels.needed(TRANSFORMS[table], D))
 
     return fill
@@ -102,13 +103,14 @@ def lost(small: SmallLake) -> None:
 
 CASES: dict[str, Case] = {
     "contract": Case(
-        silver(usable()), silver(usable(0), usable(1, device_id=None)), ERROR, "1 value(s) break", "device_id"
+        silver(usable()), silver(usable(0), usable(1, device_id=None)), ERROR, "1 value(s) break",
+        "| e1 | temperature | device_id | not_nullable |",
     ),
     "keys_are_unique": Case(
         silver(usable(0), usable(1)), silver(usable(0), usable(1), usable(1)), ERROR, "1 key(s) stand more than once",
         "| e1 | temperature | 2 |",
     ),
-    "conservation": Case(settled(4), settled(3), ERROR, "1 row(s) of Bronze are neither", ""),
+    "conservation": Case(settled(4), settled(3), ERROR, "1 row(s) of Bronze are neither", f"| {TOPIC} | 0 | 3 |"),
     "devices_are_declared": Case(
         known(device("d1"), device("silent", "inferred")), known(device("d1", "inferred")), WARN, "1 device(s)", "| d1 | 1 |"
     ),
@@ -137,7 +139,9 @@ CASES: dict[str, Case] = {
     "schema_is_as_declared": Case(
         bronze(1), retyped, ERROR, "device_type retyped against contract", "| device_type | retyped |"
     ),
-    "offsets_conservation": Case(bronze(3, refused=1), lost, ERROR, "1 consumed Kafka record(s) are neither", ""),
+    "offsets_conservation": Case(
+        bronze(3, refused=1), lost, ERROR, "1 consumed Kafka record(s) are neither", f"| {TOPIC} | 0 | 1 | 1 | 1 | nowhere |"
+    ),
 }  # fmt: skip
 DATE = {check.name: check for check in date_checks()}
 WHOLE = {check.name for check in table_checks()}
@@ -175,8 +179,7 @@ def test_a_check_fails_on_bad_data_and_shows_it(name: str, small: SmallLake, ins
     outcome = evaluate(name, inspect)
     assert not outcome.passed and outcome.severity == case.severity
     assert case.says in outcome.description
-    if case.shows:
-        assert case.shows in outcome.metadata["offending"].value
+    assert case.shows and case.shows in outcome.metadata["offending"].value
     figure, unit = outcome.all_metadata["figure"], outcome.all_metadata["unit"]
     bound = outcome.all_metadata["fail_at" if case.severity == ERROR and outcome.fail_at else "warn_at"]
     assert figure >= bound and unit

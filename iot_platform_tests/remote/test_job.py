@@ -65,7 +65,7 @@ def test_what_is_told_of_each_date_is_what_is_read() -> None:
     days = [D + DAY * number for number in range(5)]
     outcomes: dict[date, DateResult | PlatformError] = {
         days[0]: result(days[0]),
-        days[1]: DataError("health_pct: 101 > 100", "Nothing was committed."),
+        days[1]: DataError("health_pct: 101 > 100", "Nothing was committed.", [{"device_id": "d1"}], 7),
         days[2]: Unheard("no such disk", "mount it"),
         days[3]: result(days[3]),
     }
@@ -78,3 +78,5 @@ def test_what_is_told_of_each_date_is_what_is_read() -> None:
         days[2]: (LakeError, "no such disk. mount it"),
         days[4]: (ServiceError, str(SILENT)),
     }
+    broken = read.failed[days[1]]
+    assert isinstance(broken, DataError) and (broken.offending, broken.count) == ([{"device_id": "d1"}], 7)
