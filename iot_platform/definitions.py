@@ -34,6 +34,7 @@ from iot_platform.automation.marts_sensor import marts_sensor
 from iot_platform.automation.observation import observation_sensor
 from iot_platform.automation.partitions import daily, weekly
 from iot_platform.automation.report_schedules import report_schedules
+from iot_platform.automation.runs import HostNaming
 from iot_platform.automation.schedules import close_day
 from iot_platform.automation.streaming_sensor import streaming_sensor
 from iot_platform.checks.asset_checks import asset_checks
@@ -83,6 +84,7 @@ def _definitions(settings: Settings, overrides: Mapping[str, Any], manifest: Pat
         p95_report(weekly(settings)),
         maintenance,
     ]
+    resources = {**platform_resources(settings), "alerts": AlertChannels.of(settings), **overrides}
     return dg.Definitions(
         assets=[*placed(with_freshness(topic_assets(settings))), *placed(with_freshness(made))],
         asset_checks=[*asset_checks(partitions), date_freshness_checks()],
@@ -96,7 +98,7 @@ def _definitions(settings: Settings, overrides: Mapping[str, Any], manifest: Pat
             alerts_sensor(),
         ],
         schedules=[close_day(partitions), *report_schedules()],
-        resources={**platform_resources(settings), "alerts": AlertChannels.of(settings), **overrides},
+        resources={**resources, "platform": HostNaming(resources["platform"])},
         # The engines use all cores for one table: a process a step would only add its start to each.
         executor=dg.in_process_executor,
     )

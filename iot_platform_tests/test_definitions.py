@@ -169,7 +169,7 @@ def test_a_run_uses_nothing_of_dagsters_that_may_still_change(settings: Settings
 
 def test_overrides_replace_resources(settings: Settings, dbt_manifest: Path) -> None:
     other = object()
-    assert (build_defs(settings, {"platform": other}, dbt_manifest).resources or {})["platform"] is other
+    assert (build_defs(settings, {"platform": other}, dbt_manifest).resources or {})["platform"].resource is other
 
 
 def test_what_dagster_loads_is_built_from_the_environment(
@@ -177,7 +177,7 @@ def test_what_dagster_loads_is_built_from_the_environment(
 ) -> None:
     monkeypatch.setattr("iot_platform.definitions.dbt_manifest", lambda _settings: dbt_manifest)
     monkeypatch.setenv("IOT_HOME", str(settings.home))
-    assert (defs().resources or {})["platform"].settings.home == settings.home
+    assert (defs().resources or {})["platform"].resource.settings.home == settings.home
 
 
 def test_loading_needs_no_broker_no_java_and_none_of_the_heavy_libraries(settings: Settings, dbt_manifest: Path) -> None:

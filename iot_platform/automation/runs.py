@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import psutil
@@ -57,6 +57,24 @@ def tags(request: str) -> dict[str, str]:
     return {REQUEST_TAG: request, HOST_TAG: socket.gethostname()}
 
 
+class HostNaming(dg.ResourceDefinition):
+    """A resource that, wherever a run takes it, enters this machine's name into the run's tags: once, at the run's start.
+
+    Sensors name the machine of the runs that they ask for; those that a person or a backfill launches would have none, and
+    what a run that is started again has from the first may be another machine's.
+    """
+
+    def __init__(self, resource: Any) -> None:
+        self.resource = resource
+        super().__init__(self._given)
+
+    def _given(self, context: dg.InitResourceContext) -> Any:
+        here = socket.gethostname()
+        if context.run and context.instance and context.run.tags.get(HOST_TAG) != here:
+            context.instance.add_run_tags(context.run.run_id, {HOST_TAG: here})
+        return self.resource
+
+
 def unfinished(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """Runs that are queued or run."""
     return list(instance.get_runs(filters=dg.RunsFilter(statuses=UNFINISHED)))
@@ -65,7 +83,7 @@ def unfinished(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
 def bury_dead(instance: dg.DagsterInstance) -> list[str]:
     """Mark runs whose process is gone as failed; their ids. Dagster's launcher of local processes leaves them running.
 
-    Only runs of this machine can be judged: those that carry its name.
+    Only runs of this machine can be judged: those that carry its name, as each does from its start (``HostNaming``).
     """
     here = {HOST_TAG: socket.gethostname()}
     running = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]

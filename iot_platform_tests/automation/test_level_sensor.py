@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -271,6 +272,46 @@ def test_a_run_whose_process_is_gone_is_marked_as_failed_and_a_living_one_is_lef
     assert only(look(platform, instance)).tags["iot/attempt"] == "2"  # one look finds it out and goes on
     (run,) = instance.get_runs(limit=1)
     assert run.status == dg.DagsterRunStatus.FAILURE
+
+
+def test_a_dead_run_of_a_backfill_gives_its_dates_back(platform: Clock, tmp_path: Path) -> None:
+    """It has no tag of a sensor: that its process was on this machine it said itself, by what every step takes."""
+    program = f"""
+import sys
+import dagster as dg
+from iot_platform.automation.runs import HostNaming
+with dg.DagsterInstance.from_config({str(tmp_path)!r}) as instance:
+    @dg.asset(key=["silver", "readings"])
+    def endless(platform: dg.ResourceParam[object]) -> None:
+        assert platform == "platform"
+        print("runs", flush=True)
+        sys.stdin.read()
+    tags = {{"dagster/backfill": "b", {runs.RANGE_START!r}: "2026-03-10", {runs.RANGE_END!r}: "2026-03-11"}}
+    @dg.asset
+    def other() -> None: ...
+    definitions = dg.Definitions([endless, other], resources={{"platform": HostNaming("platform")}})
+    job = definitions.resolve_implicit_global_asset_job_def()
+    job.execute_in_process(instance=instance, tags=tags, asset_selection=[endless.key])
+"""
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    partitions = daily(platform.settings)
+    try:
+        assert child.stdout and child.stdout.readline() == b"runs\n"
+        with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+            assert runs.bury_dead(instance) == []
+            assert runs.being_made(runs.unfinished(instance), partitions, DAILY)
+            child.kill()
+            child.communicate()
+            (run,) = instance.get_runs()
+            assert run.tags["dagster/backfill"] == "b" and run.status == dg.DagsterRunStatus.STARTED
+            assert runs.bury_dead(instance) == [run.run_id]
+            assert not runs.being_made(runs.unfinished(instance), partitions, DAILY)
+    finally:
+        child.kill()
+        child.communicate()
 
 
 def test_while_the_registries_fail_the_dates_go_on_and_they_are_tried_again(
