@@ -4,6 +4,7 @@
     `_whole_levels`  (model, input, level): what a model was made from that reads a table without dates
     `_definitions`   (model, fingerprint): the code that a model was made by
     `_made`          (model, event_date, invocation_id): the dates that a model's last build made
+    `_pinned`        (input, version): the lake's tables as the last run saw them
     `_results`       (node, status, message): how each model and test ended last
 #}
 
@@ -17,6 +18,7 @@
   create table if not exists {{ bookkeeping('_definitions') }} (model varchar not null, fingerprint varchar not null);
   create table if not exists {{ bookkeeping('_made') }}
     (model varchar not null, event_date date not null, invocation_id varchar not null);
+  create or replace table {{ bookkeeping('_pinned') }} as select input, version from lake.main.pinned;
   create table if not exists {{ bookkeeping('_results') }}
     (node varchar not null, status varchar not null, message varchar, ended_at timestamptz not null);
 {% endmacro %}

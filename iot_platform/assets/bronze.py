@@ -7,16 +7,18 @@ from typing import Any
 
 import dagster as dg
 
-from iot_platform.assets.metadata import OWNERS, asset_key, description, snapshot_metadata, table_metadata
+from iot_platform.assets.metadata import OWNERS, asset_key, snapshot_metadata, table_metadata
 from iot_platform.assets.platform import Platform
 from iot_platform.assets.preview import previews
 from iot_platform.assets.topics import topic_key
 from iot_platform.assets.versions import level_tags
+from iot_platform.contracts.tables import TABLES
 from iot_platform.errors import PlatformError
 from iot_platform.lake.lake import Lake
 from iot_platform.settings import Settings
 from iot_platform.topics import load_topics
 
+ENGINE = "spark"  # Structured Streaming, whatever makes the tables after it
 BRONZE = ("bronze/readings", "bronze/quarantine")
 DRAIN_RETRY = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL)
 
@@ -31,8 +33,7 @@ def bronze_assets(settings: Settings, partitions: dg.PartitionsDefinition) -> dg
             dg.AssetSpec(
                 asset_key(table),
                 deps=topics,
-                description=description(table),
-                group_name="bronze",
+                description=TABLES[table].sentences,
                 kinds={"spark", "delta"},
                 owners=OWNERS,
                 metadata=table_metadata(table, settings),
@@ -94,7 +95,7 @@ def _report(
         looks = previews(lake, snapshot, days)
         for day in days:
             level = snapshot.sequences.get(day, 0)
-            metadata = {**looks.get(day, {}), **snapshot_metadata(snapshot, day), "level": level}
+            metadata = {**looks.get(day, {}), **snapshot_metadata(snapshot, day), "level": level, "engine": ENGINE}
             if day.isoformat() in own:
                 context.add_asset_metadata(metadata, asset_key=asset_key(table), partition_key=day.isoformat())
             else:
@@ -107,12 +108,15 @@ def _report(
 
 
 def _fields(result: Any) -> dict[str, Any]:
-    """The drain's figures as metadata: numbers as they are, mappings as JSON."""
+    """The drain's figures as metadata: counts as they are, seconds to the millisecond, mappings as JSON; and its engine."""
     values = asdict(result) if is_dataclass(result) and not isinstance(result, type) else vars(result)
-    return {
-        name: dg.MetadataValue.json(_plain(value)) if isinstance(value, Mapping | list | tuple) else value
-        for name, value in values.items()
-    }
+    metadata: dict[str, Any] = {"engine": ENGINE}
+    for name, value in values.items():
+        if isinstance(value, Mapping | list | tuple):
+            metadata[name] = dg.MetadataValue.json(_plain(value))
+        else:
+            metadata[name] = round(value, 3) if isinstance(value, float) else value
+    return metadata
 
 
 def _plain(value: Any) -> Any:

@@ -4,9 +4,10 @@ from typing import Any
 
 import dagster as dg
 
-from iot_platform.assets.metadata import OWNERS, asset_key, description, snapshot_metadata, table_metadata
+from iot_platform.assets.metadata import OWNERS, asset_key, snapshot_metadata, table_metadata
 from iot_platform.assets.platform import Platform
 from iot_platform.checks.history import TABLE, Collected, collect
+from iot_platform.contracts.tables import TABLES
 from iot_platform.errors import PlatformError
 from iot_platform.settings import Settings
 
@@ -16,10 +17,9 @@ def check_results_asset(settings: Settings) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=asset_key(TABLE),
-        group_name="ops",
         kinds={"delta"},
         owners=OWNERS,
-        description=description(TABLE),
+        description=TABLES[TABLE].sentences,
         metadata=table_metadata(TABLE, settings),
         backfill_policy=dg.BackfillPolicy.single_run(),  # so that a range of dates and this can be one run
     )

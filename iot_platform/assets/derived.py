@@ -14,7 +14,6 @@ from iot_platform.assets.metadata import (
     OWNERS,
     asset_key,
     date_metadata,
-    description,
     lineage_metadata,
     table_metadata,
 )
@@ -22,7 +21,7 @@ from iot_platform.assets.platform import Platform
 from iot_platform.assets.preview import previews
 from iot_platform.assets.versions import provenance_tags
 from iot_platform.automation.partitions import dates
-from iot_platform.checks.contract import CONTRACT_CHECK, broken_before_commit
+from iot_platform.checks.contract import CONTRACT_CHECK, broken_before_commit, held_before_commit
 from iot_platform.checks.outcome import Outcome
 from iot_platform.contracts.tables import TABLES
 from iot_platform.errors import DataError
@@ -48,10 +47,9 @@ def derived_asset(transform: Transform, settings: Settings, partitions: dg.Parti
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         code_version=code_version(transform),
-        group_name=TABLES[table].layer,
         kinds={settings.engine, "delta"},
         owners=OWNERS,
-        description=description(table),
+        description=TABLES[table].sentences,
         metadata={**table_metadata(table, settings), "reads": reads(transform)},
         retry_policy=RETRY,
         pool=TABLES[table].view,
@@ -103,7 +101,7 @@ def report_partial(context: dg.AssetExecutionContext, table: str, platform: Plat
             dg.AssetMaterialization(asset_key(table), partition=day.isoformat(), metadata=metadata, tags=tags)
         )
     for made in result.made:
-        _report_check(context, table, made.day, Outcome(True, "", {"rows": made.rows, "checked": "before the commit"}))
+        _report_check(context, table, made.day, held_before_commit(made.rows))
     for day, error in result.failed.items():
         if isinstance(error, DataError):
             _report_check(context, table, day, broken_before_commit(error))

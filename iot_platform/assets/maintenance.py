@@ -13,7 +13,6 @@ MAINTENANCE = dg.AssetKey(["ops", "maintenance"])
 
 @dg.asset(
     key=MAINTENANCE,
-    group_name="ops",
     kinds={"delta"},
     owners=OWNERS,
     description="One row per table and night. Small files merged, checkpoint written, unread files and old runs removed.",

@@ -5,7 +5,7 @@ A dbt test looks at its whole table; its failure names the dates of the rows tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import dagster as dg
 
 from iot_platform.assets.derived import LEVEL_TAG
 from iot_platform.assets.metadata import markdown_table, table_of
+from iot_platform.assets.preview import cut
 from iot_platform.contracts.tables import TABLES
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from iot_platform.marts.facts import NodeResult, Offending, Row, Table
 
 UNIQUE_ID = "dagster_dbt/unique_id"
+ENGINE = "duckdb"  # that dbt builds by
 # Of dates that nobody asked for, the newest that a passing test reports: an event costs 10 ms, and a table may have years.
 EVALUATED_DATES = 62
 
@@ -87,6 +89,7 @@ def table_metadata(table: Table, node: NodeResult, is_published: bool) -> dict[s
     shown = list(table.previews.values())[-1] if table.previews else None  # of a table by weeks the newest
     weeks = {"made": ", ".join(day.isoformat() for day in sorted(table.made)) or "none"} if table.by_date else {}
     whole = {"dagster/row_count": table.rows, "seconds": node.seconds, "is_published": is_published}
+    whole |= {"bytes": table.size, "engine": ENGINE}
     return {**whole, **weeks, **_preview(shown)}
 
 
@@ -95,6 +98,9 @@ def date_metadata(table: Table, node: NodeResult, day: date, is_published: bool)
     return {
         "dagster/row_count": table.rows,
         "dagster/partition_row_count": table.by_date.get(day, 0),
+        "bytes": table.size,
+        "partition_bytes": table.size_of(day),
+        "engine": ENGINE,
         "seconds": node.seconds,
         "is_published": is_published,
         "is_up_to_date_already": day not in table.made,
@@ -103,14 +109,23 @@ def date_metadata(table: Table, node: NodeResult, day: date, is_published: bool)
 
 
 def _preview(rows: Sequence[Row] | None) -> dict[str, Any]:
-    shown = [{name: _cut(value) for name, value in row.items()} for row in rows or ()]
+    shown = [{name: cut(value, None) for name, value in row.items()} for row in rows or ()]
     return {"preview": dg.MetadataValue.md(markdown_table(shown))} if shown else {}
 
 
-def _cut(value: Any) -> Any:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return "" if value is None else value
+def input_versions(definition: dg.AssetsDefinition, key: dg.AssetKey, versions: Mapping[str, int]) -> dict[str, Any]:
+    """The versions of the lake's tables that a model is made from, through whatever models are in between."""
+    sources: set[str] = set()
+    waiting, seen = [key], {key}
+    while waiting:
+        for dep in definition.specs_by_key[waiting.pop()].deps:
+            if dep.asset_key not in definition.specs_by_key:
+                sources.add(table_of(dep.asset_key))
+            elif dep.asset_key not in seen:
+                seen.add(dep.asset_key)
+                waiting.append(dep.asset_key)
+    found = {name: version for name, version in versions.items() if name in sources}
+    return {"input_versions": dg.MetadataValue.json(found)}
 
 
 def column_lineage(definition: dg.AssetsDefinition, key: dg.AssetKey, sql: str) -> dict[str, Any]:
@@ -179,12 +194,15 @@ def _materializations(
     where Dagster looks for it."""
     table, node = built.facts.tables[spec.metadata[UNIQUE_ID]], built.nodes[spec.metadata[UNIQUE_ID]]
     lineage = column_lineage(context.assets_def, spec.key, node.sql)
+    inputs = input_versions(context.assets_def, spec.key, built.facts.versions)
     if spec.partitions_def is None:
-        yield dg.MaterializeResult(asset_key=spec.key, metadata=table_metadata(table, node, built.is_published) | lineage)
+        told = table_metadata(table, node, built.is_published) | inputs
+        yield dg.MaterializeResult(asset_key=spec.key, metadata=told | lineage)
         return
     days = sorted({*asked, *table.made})
     for day in days:
-        metadata = date_metadata(table, node, day, built.is_published) | (lineage if day == days[-1] else {})
+        told = date_metadata(table, node, day, built.is_published) | inputs
+        metadata = told | (lineage if day == days[-1] else {})
         if asked and asked[0] <= day <= asked[-1]:
             context.add_asset_metadata(metadata, spec.key, day.isoformat())
         else:

@@ -64,12 +64,6 @@ def table_metadata(table: str, settings: Settings) -> dict[str, Any]:
     }
 
 
-def description(table: str) -> str:
-    """First the grain, then what the table is for."""
-    contract = TABLES[table]
-    return f"{contract.grain[0].upper()}{contract.grain[1:]}. {contract.description}"
-
-
 def snapshot_metadata(snapshot: Snapshot, day: date | None = None) -> dict[str, Any]:
     """Rows, bytes and version of a table as it is, and of one of its dates."""
     metadata: dict[str, Any] = {

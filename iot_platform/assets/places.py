@@ -31,7 +31,6 @@ PLACES: dict[str, Place] = {
     "silver": Place("silver", "core"),
     "gold": Place("gold", "product"),
     "staging": Place("marts", "support"),
-    "intermediate": Place("marts", "support"),
     "marts": Place("marts", "product"),
     "reports": Place("reports", "product"),
     "ops": Place("ops", "support"),

@@ -17,6 +17,7 @@ from iot_platform.assets.plots import IN_PLACE, hourly_bars, hourly_line, named_
 from iot_platform.contracts.duckdb import select_files
 from iot_platform.contracts.tables import COORDINATES, EVENT_DATE, LINEAGE, Kind, TableContract
 from iot_platform.errors import LakeError
+from iot_platform.marts.facts import PREVIEW_COLUMNS, PREVIEW_ROWS
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from iot_platform.lake.lake import Lake
     from iot_platform.lake.snapshot import Snapshot
 
-ROWS, COLUMNS, CELL = 5, 8, 40
-HEALTHY = 90.0  # % of the expected readings; below it a device is failing
+CELL = 40  # characters
+HEALTHY = 90.0  # % of the expected readings; below it a device is failing, as the SQL of gold/sensor_health says
 # What a reading or figure is, before how it came and how it was made.
 FIRST = ("device_id", "metric", "event_time", "value")
 LAST = {"contract", "device_type", "site", "zone", "state", "firmware", "source", *(column.name for column in COORDINATES)}
@@ -76,7 +77,7 @@ def shown_columns(contract: TableContract) -> list[str]:
     ]
     leading = [name for name in dict.fromkeys((*contract.sort, *FIRST)) if name in fit]
     others = [name for name in fit if name not in leading]
-    return [*leading, *sorted(others, key=LAST.__contains__)][:COLUMNS]
+    return [*leading, *sorted(others, key=LAST.__contains__)][:PREVIEW_COLUMNS]
 
 
 def previews(
@@ -110,8 +111,8 @@ def _look(
         looked[plot.name] = dg.MetadataValue.md(plot.draw(_ask(connection, contract, paths, plot.sql)))
     names = shown_columns(contract)
     selected = ", ".join(f'"{name}"' for name in names)
-    rows = _ask(connection, contract, paths[:1], f"select {selected} from {{files}} limit {ROWS}")
-    shown = [{name: _cut(value, day) for name, value in zip(names, row, strict=True)} for row in rows]
+    rows = _ask(connection, contract, paths[:1], f"select {selected} from {{files}} limit {PREVIEW_ROWS}")
+    shown = [{name: cut(value, day) for name, value in zip(names, row, strict=True)} for row in rows]
     while len(preview := markdown_table(shown)) >= IN_PLACE and len(shown) > 1:
         shown.pop()
     looked["preview"] = dg.MetadataValue.md(preview)
@@ -130,7 +131,7 @@ def _ask(connection: DuckDBPyConnection, contract: TableContract, paths: list[st
         return connection.execute(sql.format(files=f"({select_files(contract, paths)})")).fetchall()
 
 
-def _cut(value: Any, day: date | None) -> Any:
+def cut(value: Any, day: date | None) -> Any:
     """A cell: figures in six digits, a time of the table's date without the date, text cut."""
     if value is None:
         return ""

@@ -10,7 +10,6 @@ from iot_platform.assets.metadata import (
     BETWEEN,
     OWNERS,
     asset_key,
-    description,
     lineage_metadata,
     snapshot_metadata,
     table_metadata,
@@ -20,7 +19,7 @@ from iot_platform.assets.preview import previews
 from iot_platform.assets.versions import BY_LEVEL
 from iot_platform.contracts.tables import TABLES
 from iot_platform.settings import Settings
-from iot_platform.transforms.catalog import TRANSFORMS, code_version
+from iot_platform.transforms.catalog import TRANSFORMS, code_version, held
 
 REGISTRY = ("registry/devices", "registry/metrics")
 
@@ -34,8 +33,7 @@ def registry_assets(settings: Settings) -> dg.AssetsDefinition:
             dg.AssetSpec(
                 asset_key(table),
                 deps=[asset_key("bronze/readings")],
-                description=description(table),
-                group_name="bronze",
+                description=TABLES[table].sentences,
                 kinds={settings.engine, "delta"},
                 owners=OWNERS,
                 metadata=table_metadata(table, settings),
@@ -69,7 +67,7 @@ def registry_assets(settings: Settings) -> dg.AssetsDefinition:
 
 
 def registry_code_version(table: str) -> str:
-    """Changes with the table's contract and with the texts that it is made by; metrics are made of declarations alone."""
+    """Changes with what the table's contract holds and with the texts that make it; metrics come of declarations alone."""
     texts = [TRANSFORMS[name] for name in (*BETWEEN, table)] if table in TRANSFORMS else []
-    parts = [code_version(transform) for transform in texts] or [repr(TABLES[table])]
+    parts = [code_version(transform) for transform in texts] or [repr(held(TABLES[table]))]
     return sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -27,7 +27,6 @@ def daily_report(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
         deps=[asset_key(table) for table in DAILY_READS],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        group_name="reports",
         kinds={"markdown", "json"},
         owners=OWNERS,
         description="One report per UTC date: volumes, health, anomalies, p95, ledger and incidents, as Markdown and JSON."
@@ -81,7 +80,6 @@ def p95_report(weeks: dg.PartitionsDefinition) -> dg.AssetsDefinition:
         deps=[dg.AssetKey(["marts", "duration_p95_weekly"]), dg.AssetDep(asset_key("gold/duration_p95"))],
         partitions_def=weeks,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        group_name="reports",
         kinds={"markdown", "csv"},
         owners=OWNERS,
         description="One report per week, Monday to Sunday (UTC): 95th percentiles of event durations by device type, as"

@@ -20,7 +20,6 @@ def topic_assets(settings: Settings) -> list[dg.AssetSpec]:
         dg.AssetSpec(
             topic_key(topic),
             description=f"One record per message of contract `{topic.contract}`. {CONTRACTS[topic.contract].description}",
-            group_name="ingest",
             kinds={"kafka"},
             owners=OWNERS,
             metadata={

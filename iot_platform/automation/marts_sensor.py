@@ -19,7 +19,6 @@ from iot_platform.lake.lake import Lake
 INTERVAL_SECONDS = 15
 FAIL = "fail"  # dbt's word for a test that found rows; one that could not be run is an "error"
 LONGEST_RANGE = timedelta(days=62)  # of one run: each of its dates is an event of each table
-NOT_ASKED_FOR = "ops/"  # a build has its checks recorded there: a build after each record would never end
 Input = tuple[str, date | None]  # a view and its date; None: it is not partitioned
 Levels = Mapping[Input, int]
 

@@ -16,7 +16,8 @@ def fleet_is_healthy(inspection: Inspection, day: date) -> Outcome:
     devices = inspection.rows(
         day,
         "select device_id, any_value(contract) as contract, any_value(site) as site, count(*) as windows,"
-        " count(*) filter (where is_failing) as failing, round(avg(health_pct), 1) as health_pct"
+        " count(*) filter (where is_failing) as failing, sum(actual)::bigint as actual,"
+        " round(avg(health_pct), 1) as health_pct"
         " from gold_sensor_health group by device_id order by avg(health_pct), device_id",
         ("gold/sensor_health",),
     )
@@ -29,7 +30,7 @@ def fleet_is_healthy(inspection: Inspection, day: date) -> Outcome:
     outcome, worst = judge(grouped(windows, failing, threshold, ("contract", "site")), threshold.min_rows, "fail")
     parts = set(worst.parts if worst else windows)
     sick = [one for one in devices if one["failing"] and Part(one["contract"], site=one["site"]) in parts]
-    silent = sum(1 for device in devices if device["health_pct"] == 0)
+    silent = sum(1 for device in devices if device["actual"] == 0)
     metadata = {**outcome.metadata, "devices": len(devices), "silent_devices": silent, **shown(sick)}
     if worst is None:
         return Outcome(**{**vars(outcome), "metadata": metadata})

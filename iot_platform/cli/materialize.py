@@ -62,6 +62,8 @@ def materialize(
     wanted = tuple(select or LAYERS)
     with step(f"Materialize {', '.join(wanted)}") as line:
         result = None if outdated and days is None else run(settings, days, wanted, line, force=force)
+        if select and result is None:
+            _check_selection(settings, select)
     if as_json:
         emit_json(_as_object(result))
     elif result is None:
@@ -116,11 +118,11 @@ def outdated_range(settings: Settings, since: date) -> tuple[date, date] | None:
 def run(
     settings: Settings, days: tuple[date, date] | None, select: tuple[str, ...], line: Step, *, force: bool
 ) -> RunResult | None:
-    """One run over the dates; without dates over those that are stale, None when there are none."""
+    """One run over the dates; without dates over those that are stale, None when there are none and the marts are there."""
     from iot_platform.automation.run import run_assets
     from iot_platform.automation.run_events import StepEnd
 
-    days = days or stale_range(settings)
+    days = days or stale_range(settings) or unbuilt_range(settings, select)
     if days is None:
         return None
     done = 0
@@ -157,6 +159,25 @@ def stale_range(settings: Settings) -> tuple[date, date] | None:
             engine.close()
     stale = {day for days in Levels(lake).stale().values() for day in days}
     return (min(stale), max(stale)) if stale else None
+
+
+def unbuilt_range(settings: Settings, select: tuple[str, ...]) -> tuple[date, date] | None:
+    """All dates of Gold when marts are wanted and were never built: nothing in the lake is stale for want of them."""
+    from iot_platform.automation.selection import DBT_LAYERS
+    from iot_platform.lake import Lake
+
+    if settings.marts.exists() or not {word.split("/")[0] for word in select} & set(DBT_LAYERS):
+        return None
+    days = Lake(settings).snapshot("gold/sensor_health").rows_by_date
+    return (min(days), max(days)) if days else None
+
+
+def _check_selection(settings: Settings, select: list[str]) -> None:
+    """``InputError`` for a word that selects nothing: where nothing is to be made, no run says so."""
+    from iot_platform.automation.selection import selected
+    from iot_platform.definitions import build_defs
+
+    selected(build_defs(settings), select)
 
 
 def holds_data(settings: Settings, days: tuple[date, date]) -> bool:

@@ -32,6 +32,8 @@ def query(
     """
     if (sql is None) == (file is None):
         raise InputError("say what to ask", "Give one SELECT, or --file with a file of questions.")
+    if name and not file:
+        raise InputError("--name chooses questions of a file", "Give the file by --file, or leave --name out.")
     if file:
         _ask_file(file, name or [], as_json=as_json, limit=limit)
         return
@@ -62,7 +64,7 @@ def _answer(question: Question) -> tuple[list[str], list[tuple[Any, ...]]]:
     try:
         return _select(question.sql)
     except InputError as error:
-        raise InputError(f"{question.name}: {error}") from None
+        raise InputError(f"{question.name}: {error.what}", error.todo) from None
 
 
 def _select(sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:

@@ -52,6 +52,11 @@ class TableContract:
     partition: str | None = "event_date"
 
     @property
+    def sentences(self) -> str:
+        """What people read of it: first the grain, then what the table is for."""
+        return f"{self.grain[0].upper()}{self.grain[1:]}. {self.description}"
+
+    @property
     def layer(self) -> str:
         return self.name.split("/")[0]
 

@@ -14,7 +14,7 @@ from iot_platform.assets.marts_events import UNIQUE_ID, column_lineage
 from iot_platform.contracts.tables import TABLES
 from iot_platform.transforms.catalog import TRANSFORMS
 
-GROUPS = ("ingest", "kafka", "bronze", "registry", "silver", "gold", "staging", "intermediate", "marts", "reports", "ops")
+GROUPS = ("ingest", "bronze", "silver", "gold", "marts", "reports", "ops")
 Lineage = Mapping[str, tuple[tuple[str, str], ...]]
 """Per column the (table, column) pairs that it is made from."""
 

@@ -63,7 +63,9 @@ def select(lake: Lake, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
             names = [column[0] for column in result.description or ()]
             return names, result.fetchall()
         except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException) as error:
-            raise InputError(f"the SQL does not fit the tables: {first_line(error)}") from None
+            is_table = isinstance(error, duckdb.CatalogException) and not lake.settings.marts.exists()
+            todo = "If it is a mart: none are built yet; build them by `iot materialize`." if is_table else ""
+            raise InputError(f"the SQL does not fit the tables: {first_line(error)}", todo) from None
         except duckdb.Error as error:
             if is_failed_read(error):
                 raise LakeError(

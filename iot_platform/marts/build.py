@@ -42,16 +42,10 @@ class BuildResult:
     error: PlatformError | None = None
 
     @property
-    def statuses(self) -> dict[str, str]:
-        return {unique_id: node.status for unique_id, node in self.nodes.items()}
-
-    @property
-    def models(self) -> int:
-        return sum(node.startswith("model.") for node in self.nodes)
-
-    @property
-    def tests(self) -> int:
-        return sum(node.startswith(("test.", "unit_test.")) for node in self.nodes)
+    def is_failed_by_tests(self) -> bool:
+        """Whether it failed by rows that tests found, and by nothing else."""
+        failed = {name: node.status for name, node in self.nodes.items() if node.status in FAILED}
+        return bool(failed) and all(name.startswith("test.") and status == "fail" for name, status in failed.items())
 
 
 def build(

@@ -38,13 +38,19 @@ class NodeResult:
 class Table:
     """A model's table. ``by_date``: its rows by date (UTC; by Monday, of a table by weeks); ``made``: those this build made.
 
-    ``previews`` has the first rows of each of the newest made dates, or of the table (None) where it has no dates.
+    ``previews`` has the first rows of each of the newest made dates, or of the table (None) where it has no dates. ``size``:
+    bytes of the blocks that hold the table; small tables share blocks, so that the sum over tables is above the file's.
     """
 
     rows: int
     by_date: Mapping[date, int] = field(default_factory=dict)
     made: frozenset[date] = frozenset()
     previews: Mapping[date | None, list[Row]] = field(default_factory=dict)
+    size: int = 0
+
+    def size_of(self, day: date) -> int:
+        """The bytes of a date: its share of the table's by its rows, for dates lie in the same blocks."""
+        return round(self.size * self.by_date.get(day, 0) / self.rows) if self.rows else 0
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,11 @@ class Offending:
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything by dbt's unique id."""
+    """Everything by dbt's unique id; ``versions``: of the lake's tables (``gold/sensor_health``) as the build saw them."""
 
     tables: Mapping[str, Table] = field(default_factory=dict)
     offending: Mapping[str, Offending] = field(default_factory=dict)
+    versions: Mapping[str, int] = field(default_factory=dict)
 
 
 def node_results(path: Path) -> tuple[str, dict[str, NodeResult]]:
@@ -104,6 +111,7 @@ def gather(built: Path, nodes: Mapping[str, NodeResult], invocation: str) -> Fac
                 for unique_id, node in nodes.items()
                 if unique_id.startswith("test.") and node.status in FOUND and node.sql
             },
+            dict(connection.execute("select input, version from _pinned order by input").fetchall()),
         )
 
 
@@ -123,7 +131,16 @@ def _table(connection: duckdb.DuckDBPyConnection, model: str, relation: str, inv
         for day in asked:
             where, value = (f"where {by} = ?", [day]) if day else ("", [])
             previews[day] = _rows(connection, f"select {shown} from {relation} {where} limit {PREVIEW_ROWS}", value)
-    return Table(rows, dict(counts), made, previews)
+    return Table(rows, dict(counts), made, previews, _size(connection, relation))
+
+
+def _size(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
+    blocks = (
+        "select unnest([block_id] || additional_block_ids) as block from pragma_storage_info(?) where block_id >= 0"
+    )
+    sql = f"select count(distinct block) * (select block_size from pragma_database_size()) from ({blocks})"
+    (size,) = connection.execute(sql, [relation]).fetchall()[0]
+    return int(size)
 
 
 def _offending(connection: duckdb.DuckDBPyConnection, sql: str) -> Offending:

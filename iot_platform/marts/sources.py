@@ -26,7 +26,8 @@ LEVELS = pa.schema([("input", pa.string()), ("event_date", pa.date32()), ("level
 
 def attach_lake(connection: duckdb.DuckDBPyConnection, lake: Lake, tables: Iterable[str] = SOURCES) -> None:
     """Attach ``lake``: views ``lake.<layer>.<table>``, typed as the contracts say, the table ``lake.main.levels``, and
-    ``lake.main.asked`` with the dates that the settings narrow the build to (no row: all that moved).
+    ``lake.main.asked`` with the dates that the settings narrow the build to (no row: all that moved), and
+    ``lake.main.pinned`` with the version of each table (``gold/sensor_windows``) that was ever made.
 
     Each table is pinned at its version of this moment; one that was never made is an empty view. ``levels`` has a row
     for every source and date that was ever made, also one that lost all its rows since: the level that it was made from
@@ -35,6 +36,7 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, lake: Lake, tables: Itera
     lake.storage.show_to(connection)
     connection.execute("attach ':memory:' as lake")
     levels: list[tuple[str, object, int]] = []
+    pinned: list[tuple[str, int]] = []
     for name in tables:
         contract = TABLES[name]
         layer, table = name.split("/")
@@ -42,6 +44,7 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, lake: Lake, tables: Itera
         if lake.exists(name):
             snapshot = lake.snapshot(name)
             files = snapshot.files()
+            pinned.append((name, snapshot.version))
             levels += [(contract.view, day, level) for day, level in recorded_levels(snapshot).items()]
         connection.execute(f"create schema if not exists lake.{layer}")
         connection.execute(f"create view lake.{layer}.{table} as {select_files(contract, files)}")
@@ -49,6 +52,9 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, lake: Lake, tables: Itera
     connection.register("lake_levels", rows)
     connection.execute("create table lake.main.levels as from lake_levels")
     connection.unregister("lake_levels")
+    connection.execute("create table lake.main.pinned (input varchar, version bigint)")
+    if pinned:
+        connection.executemany("insert into lake.main.pinned values (?, ?)", pinned)
     # Not as variables of dbt: it would parse the whole project again whenever they change.
     connection.execute("create table lake.main.asked (first date, last date, remake boolean)")
     if lake.settings.marts_dates:

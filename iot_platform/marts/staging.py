@@ -34,11 +34,6 @@ def model_name(table: str) -> str:
     return f"stg_{table.replace('/', '__')}"
 
 
-def described(table: TableContract) -> str:
-    """What a table is, opening with its grain."""
-    return f"{table.grain[0].upper()}{table.grain[1:]}. {table.description}"
-
-
 def description(column: Column) -> str:
     return f"{column.description} ({column.unit})" if column.unit else column.description
 
@@ -56,7 +51,7 @@ def sources_yml() -> str:
         layers.setdefault(layer, []).append(
             {
                 "name": table,
-                "description": described(contract),
+                "description": contract.sentences,
                 "config": config,
                 "columns": [
                     {"name": column.name, "data_type": DUCKDB_TYPES[column.kind], "description": description(column)}
@@ -97,7 +92,7 @@ def staging_yml(table: str) -> str:
     keys = ([contract.partition] if contract.partition else []) + list(contract.keys)
     model: dict[str, Any] = {
         "name": model_name(table),
-        "description": described(contract),
+        "description": contract.sentences,
     }
     if len(keys) > 1:
         model["data_tests"] = [{"unique_key": {"arguments": {"columns": keys}}}]

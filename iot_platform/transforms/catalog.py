@@ -74,8 +74,17 @@ def _text(view: str) -> str:
 
 
 def code_version(transform: Transform) -> str:
-    """Changes with the transform's text and its table's contract, and with nothing else."""
-    return hashlib.sha256(f"{transform.sql}\n{transform.contract!r}".encode()).hexdigest()[:16]
+    """Changes with the transform's text and with what its table's contract holds, and with nothing else."""
+    return hashlib.sha256(f"{transform.sql}\n{held(transform.contract)!r}".encode()).hexdigest()[:16]
+
+
+def held(contract: TableContract) -> tuple[object, ...]:
+    """What a contract holds its rows to, without the words that describe them: wording makes no row another."""
+    columns = (
+        (column.name, column.kind.value, column.nullable, column.minimum, column.maximum, column.allowed)
+        for column in contract.columns
+    )
+    return (contract.name, contract.keys, contract.sort, contract.partition, *columns)
 
 
 def input_columns(table: str) -> tuple[Column, ...]:

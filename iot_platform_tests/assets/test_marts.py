@@ -114,6 +114,9 @@ def test_sql_that_the_parser_does_not_know_has_no_lineage_and_stops_nothing(sett
     }
 
 
+SITE_READS = ("gold/daily_summary", "gold/sensor_health", "gold/sensor_windows")  # marts/site_daily, through other models
+
+
 def broken(result: RunResult) -> set[tuple[str, date | None]]:
     return {(check.check.split("_stg_")[0], check.day) for check in result.failed_checks}
 
@@ -148,6 +151,10 @@ def test_each_date_has_its_materialization_and_a_broken_one_is_named_and_publish
     assert event and event.asset_materialization
     metadata = event.asset_materialization.metadata
     assert "| hall | 2026-01-06 |" in str(metadata["preview"].value) and metadata["is_published"].value is True
+    assert metadata["engine"].value == "duckdb" and metadata["bytes"].value == 2**18
+    assert metadata["partition_bytes"].value == round(2**18 / 3)  # a row a date
+    versions = {table: lake.snapshot(table).version for table in SITE_READS}
+    assert metadata["input_versions"].value == versions
     lineage = metadata["dagster/column_lineage"].value
     assert isinstance(lineage, dg.TableColumnLineage)
     assert set(lineage.deps_by_column["readings"]) == {
@@ -168,6 +175,7 @@ def test_each_date_has_its_materialization_and_a_broken_one_is_named_and_publish
     result = run(SUNDAY, MONDAY, STAGED)
     assert not result.is_success and not result.made and settings.marts.stat().st_ino == published
     assert broken(result) == {("unique_key", SUNDAY)} and "unique_key" in result.errors[0].error
+    assert not result.untold_errors  # the test's own results say it
     assert {(check.day, check.passed) for check in result.checks} == {(SUNDAY, False), (MONDAY, True)}
 
     # Its rows are put right and another date is asked for: the date that was broken is told to be whole again.

@@ -13,9 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from iot_platform.assets.plots import BLUE, HOURS, IN_PLACE, RED, hourly_bars, hourly_line, named_bars, short
-from iot_platform.assets.preview import COLUMNS, PLOTS, previews, shown_columns
+from iot_platform.assets.preview import HEALTHY, PLOTS, previews, shown_columns
 from iot_platform.contracts.duckdb import select_files
 from iot_platform.contracts.tables import TABLES
+from iot_platform.marts.facts import PREVIEW_COLUMNS
+from iot_platform.transforms.catalog import TRANSFORMS
 from iot_platform_tests.assets.small_lake import DAY, D, SmallLake, at
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -76,13 +78,17 @@ def test_figures_are_short(value: float, shown: str) -> None:
 @pytest.mark.parametrize("table", list(TABLES))
 def test_a_preview_shows_few_columns_that_say_what_a_row_is(table: str) -> None:
     columns = shown_columns(TABLES[table])
-    assert 0 < len(columns) <= COLUMNS and len(set(columns)) == len(columns)
+    assert 0 < len(columns) <= PREVIEW_COLUMNS and len(set(columns)) == len(columns)
     assert set(columns) <= set(TABLES[table].column_names) - {"processed_at", "event_date", "changes", "headers"}
 
 
 def test_a_preview_shows_the_figures_that_its_table_is_for() -> None:
     assert {"expected", "actual", "health_pct"} < set(shown_columns(TABLES["gold/sensor_health"]))
     assert shown_columns(TABLES["silver/readings"])[:4] == ["device_id", "metric", "event_time", "value"]
+
+
+def test_the_line_in_the_plot_of_health_is_where_its_table_says_failing() -> None:
+    assert re.findall(r"health_pct < (\S+) as is_failing", TRANSFORMS["gold/sensor_health"].sql) == [f"{HEALTHY:g}"]
 
 
 def test_dates_with_rows_have_a_preview_and_a_plot_that_together_are_small(small: SmallLake) -> None:

@@ -20,7 +20,13 @@ def test_one_of_six_may_fail_and_is_shown(small: SmallLake, inspect: Inspect) ->
     small.put(TABLE, D, [health("mute", 0), *(health(f"d{n}", 100) for n in range(5))])
     outcome = fleet_is_healthy(inspect(), D)
     assert outcome.passed and outcome.metadata["silent_devices"] == 1
-    assert "| mute | sensor_reading | None | 1 | 1 | 0.0 |" in outcome.metadata["offending"].value
+    assert "| mute | sensor_reading | None | 1 | 1 | 0 | 0.0 |" in outcome.metadata["offending"].value
+
+
+def test_a_device_that_was_heard_of_is_not_silent_however_little_it_said(small: SmallLake, inspect: Inspect) -> None:
+    windows = [health("weak", 0.01, window=n, actual=int(n == 0)) for n in range(9)]
+    small.put(TABLE, D, [health("mute", 0), *windows, *(health(f"d{n}", 100) for n in range(5))])
+    assert fleet_is_healthy(inspect(), D).metadata["silent_devices"] == 1
 
 
 def test_the_share_from_which_it_warns_is_the_file_s(small: SmallLake, inspect: Inspect) -> None:

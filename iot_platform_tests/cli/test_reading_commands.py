@@ -9,7 +9,7 @@ from datetime import date
 import pytest
 
 from iot_platform.lake import Lake
-from iot_platform.settings import Settings
+from iot_platform.settings import PROJECT_ROOT, Settings
 from iot_platform_tests.assets.small_lake import SmallLake, at
 from iot_platform_tests.cli.conftest import Iot
 from iot_platform_tests.lake.conftest import Put, lake, p95_row, put
@@ -17,6 +17,7 @@ from iot_platform_tests.lake.conftest import Put, lake, p95_row, put
 __all__ = ["lake", "put"]  # fixtures
 
 DAY = date(2026, 2, 27)
+ANALYSIS = PROJECT_ROOT / "examples" / "analysis.sql"
 
 
 @pytest.fixture
@@ -97,6 +98,12 @@ def test_status_tells_what_is_pending(iot: Iot, settings: Settings) -> None:
     [
         (("query", "drop table x"), "one SELECT"),
         (("query", "select * from nowhere"), "nowhere"),
+        (("query", "from device_health_daily"), "none are built yet; build them by `iot materialize`"),
+        (("query", "--file", str(ANALYSIS)), "least_healthy_devices: the SQL does not fit the tables: "),
+        (("query", "--file", str(ANALYSIS)), "build them by `iot materialize`"),
+        (("query", "select 1", "--name", "x"), "Give the file by --file"),
+        (("materialize", "--select", "gold/none"), "nothing is called 'gold/none'"),
+        (("materialize", "--outdated", "--select", "gold/none"), "nothing is called 'gold/none'"),
         (("report", "p95", "--from", "yesterdaz"), "--from 'yesterdaz' is no date"),
         (("report", "p95", "--from", "2026-02-02", "--to", "2026-02-01"), "lies before"),
         (("materialize", "--from", "2026-02-01", "--select", "gold/none"), "nothing is called 'gold/none'"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -146,8 +147,9 @@ def test_only_dates_whose_input_levels_moved_are_made_again_and_a_full_refresh_m
     # Monday's anomaly now lasts until Tuesday's begins: one event of three dates, though Sunday and Tuesday did not move.
     put(lake, "gold/anomaly_events", MONDAY, [anomaly(MONDAY, 5, 1439)], 11)
     result = build(home)
-    assert set(result.statuses.values()) == {"success", "pass"} and result.is_published
-    assert (result.models, result.tests) == (16, 36)
+    assert {node.status for node in result.nodes.values()} == {"success", "pass"} and result.is_published
+    kinds = Counter(unique_id.split(".")[0] for unique_id in result.nodes)
+    assert (kinds["model"], kinds["test"]) == (16, 36)
     assert rows(home, "select event_date, zone, temperature from environment_windows order by all") == [
         (MONDAY, None, 30.0), (TUESDAY, "marked", 20.0),
     ]  # fmt: skip

@@ -47,3 +47,22 @@ def test_what_is_not_there_is_one_line(file: Path, tmp_path: Path) -> None:
         read_questions(file, ["first", "third"])
     with pytest.raises(InputError, match="cannot be read"):
         read_questions(tmp_path / "none.sql")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("-- ## busiest-hours\nselect 1", "'busiest-hours' is no name"),
+        ("-- ## a\nselect 1;\n-- ##\nselect 2", "'' is no name"),
+        ("-- ## a\nselect 1;\n-- ## a\nselect 2", "two questions are called a"),
+        ("-- ## a\n-- Why?\n-- ## b\nselect 2", "a has no SQL"),
+        ("-- Why?\n", "one has no SQL"),
+    ],
+)
+def test_a_heading_that_is_none_a_name_given_twice_and_missing_sql_are_one_line(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    path = tmp_path / "one.sql"
+    path.write_text(text)
+    with pytest.raises(InputError, match=says):
+        read_questions(path)

@@ -23,6 +23,7 @@ def built(tmp_path: Path) -> Path:
             "insert into _made values (?, ?, ?)",
             [("daily", SUNDAY, "now"), ("daily", MONDAY, "now"), ("daily", TUESDAY, "before"), ("weekly", MONDAY, "now")],
         )
+        connection.execute("create table _pinned as select 'gold/sensor_health' as input, 7 as version")
         connection.execute("create table daily (event_date date, n int)")
         connection.executemany("insert into daily values (?, ?)", [(MONDAY, 1), (TUESDAY, 2)])
         connection.execute("create table weekly as select date '2026-01-05' as week_start, 7 as n")
@@ -49,6 +50,18 @@ def test_a_table_has_its_rows_by_date_and_the_dates_that_this_build_made(built: 
     assert (daily.rows, daily.by_date, daily.made) == (2, {MONDAY: 1, TUESDAY: 1}, {SUNDAY, MONDAY})
     assert daily.previews == {SUNDAY: [], MONDAY: [{"event_date": MONDAY, "n": 1}]}
     assert facts.tables[WEEKLY].made == {MONDAY} and facts.tables[WEEKLY].previews[MONDAY][0]["n"] == 7
+
+
+def test_a_table_has_the_bytes_of_its_blocks_and_the_build_the_versions_that_it_saw(built: Path) -> None:
+    with duckdb.connect(str(built)) as connection:
+        connection.execute("create table wide as select date '2026-01-05' as event_date, random() as n from range(200000)")
+    nodes = {MODEL: NodeResult("success", relation='"build"."main"."daily"')}
+    nodes["model.p.wide"] = NodeResult("success", relation='"build"."main"."wide"')
+    facts = gather(built, nodes, "now")
+    assert facts.versions == {"gold/sensor_health": 7}
+    small, wide = facts.tables[MODEL], facts.tables["model.p.wide"]
+    assert 200_000 * 8 * 0.8 < wide.size < built.stat().st_size
+    assert 0 < small.size <= 2**18 and small.size_of(MONDAY) == small.size // 2 and small.size_of(SUNDAY) == 0
 
 
 def test_rows_that_break_a_test_are_counted_by_date_and_some_of_each_date_are_shown(built: Path) -> None:

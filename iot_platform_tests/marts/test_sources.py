@@ -28,6 +28,7 @@ def test_a_lake_without_tables_gives_empty_typed_sources_and_stays_as_it_is(
     types = {name: str(kind) for name, kind in zip(devices.columns, devices.types, strict=True)}
     assert (types["installed_at"], types["cadence_seconds"]) == ("TIMESTAMP WITH TIME ZONE", "DOUBLE")
     assert connection.execute("select count(*) from lake.main.levels").fetchall() == [(0,)]
+    assert connection.execute("from lake.main.pinned").fetchall() == []
     assert not settings.home.exists()
 
 
@@ -40,5 +41,7 @@ def test_sources_stay_at_the_version_they_were_attached_at(
     put_windows(lake, MONDAY, 99.0, 11)
     warmest = "select max(avg) from lake.gold.sensor_windows where metric = 'temperature'"
     assert connection.execute(warmest).fetchall() == [(20.0,)]
+    version = connection.execute("select version from lake.main.pinned where input = 'gold/sensor_windows'").fetchall()
+    assert version == [(lake.snapshot("gold/sensor_windows").version - 1,)]
     levels = "select event_date, level from lake.main.levels where input = 'gold_sensor_windows' order by all"
     assert connection.execute(levels).fetchall()[:2] == [(SUNDAY, 10), (MONDAY, 10)]
