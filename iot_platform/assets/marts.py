@@ -17,6 +17,7 @@ from iot_platform.assets.derived import LEVEL_TAG
 from iot_platform.assets.marts_events import UNIQUE_ID, events
 from iot_platform.assets.metadata import OWNERS
 from iot_platform.assets.platform import Platform
+from iot_platform.automation.run_events import ONLY_CHECKS
 from iot_platform.settings import Settings
 
 POOL = "marts"  # one writer of the DuckDB file
@@ -102,7 +103,8 @@ def marts_assets(settings: Settings, manifest: Path, partitions: dg.PartitionsDe
         )  # fmt: skip
         yield from events(context, built, asked)
         if built.error:
-            raise dg.Failure(description=str(built.error), allow_retries=False)
+            metadata = {ONLY_CHECKS: True} if built.is_failed_by_tests else None
+            raise dg.Failure(description=str(built.error), metadata=metadata, allow_retries=False)
 
     return build_marts
 

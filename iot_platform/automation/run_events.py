@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import dagster as dg
 
+NOT_JUDGED = "not_judged"  # metadata of a check's result that passed for want of data: why
+ONLY_CHECKS = "only_checks"  # metadata of a step's failure that says nothing besides its checks' results
 
 @dataclass(frozen=True)
 class Made:
@@ -25,7 +27,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Checked:
-    """One result of one check. ``is_blocking`` failures are errors, the others warn."""
+    """One result of one check, with how bad a failure is. ``is_judged`` is False of one that passed for want of data."""
 
     asset: str
     check: str
@@ -35,15 +37,17 @@ class Checked:
     description: str
     figure: float | None = None
     unit: str = ""
+    is_judged: bool = True
 
 
 @dataclass(frozen=True)
 class StepEnd:
-    """How one step ended."""
+    """How one step ended. ``is_told``: it failed by nothing but checks, whose results say so themselves."""
 
     step: str
     seconds: float
     error: str = ""
+    is_told: bool = False
 
 
 @dataclass
@@ -65,6 +69,11 @@ class RunResult:
     @property
     def errors(self) -> list[StepEnd]:
         return [step for step in self.steps if step.error]
+
+    @property
+    def untold_errors(self) -> list[StepEnd]:
+        """The steps that broke by something that no check's result says."""
+        return [step for step in self.errors if not step.is_told]
 
 
 Progress = Callable[[Made | Checked | StepEnd], None]
@@ -109,13 +118,25 @@ def collect(event: dg.DagsterEvent) -> Made | Checked | StepEnd | None:
         return Checked(
             "/".join(check.asset_key.path), check.check_name, _day(check.partition), check.passed,
             check.severity.value, check.description or "", _value(check.metadata, "figure"),
-            _value(check.metadata, "unit") or "",
+            _value(check.metadata, "unit") or "", NOT_JUDGED not in check.metadata,
         )  # fmt: skip
     if event.is_step_success:
         return StepEnd(event.step_key or "", event.step_success_data.duration_ms / 1000)
     if event.is_step_failure:
-        return StepEnd(event.step_key or "", 0.0, _cause(event.step_failure_data))
+        return StepEnd(
+            event.step_key or "", 0.0, _cause(event.step_failure_data), is_told=_is_told(event.step_failure_data)
+        )
     return None
+
+
+def _is_told(failure: Any) -> bool:
+    """Whether Dagster ended the step because a blocking check had failed, or the step says that only tests did."""
+    if failure.user_failure_data:
+        return ONLY_CHECKS in (failure.user_failure_data.metadata or {})
+    error = failure.error
+    while error and error.cause:
+        error = error.cause
+    return bool(error) and error.cls_name == "DagsterAssetCheckFailedError"
 
 
 def _cause(failure: Any) -> str:

@@ -4,7 +4,7 @@ All checks of a table are one step, so that what they read is read once; any of 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import date
 from typing import Any, TypeVar
 
@@ -15,15 +15,13 @@ from iot_platform.assets.metadata import asset_key
 from iot_platform.assets.platform import Platform
 from iot_platform.assets.registry import REGISTRY
 from iot_platform.automation.partitions import dates
-from iot_platform.checks.catalog import DateCheck, TableCheck, blocking_checks, date_checks, dated_tables, table_checks
+from iot_platform.checks.catalog import DateCheck, TableCheck, date_checks, dated_tables, table_checks
 from iot_platform.checks.inspection import Inspection
 from iot_platform.checks.outcome import Outcome
 from iot_platform.checks.schema import VERSION
 from iot_platform.checks.thresholds import load_thresholds
 from iot_platform.contracts.tables import TABLES
 from iot_platform.errors import PlatformError
-
-__all__ = ["asset_checks", "blocking_checks"]  # the level sensor asks which block
 
 AT_ONCE = 500  # storage ids in one query
 C = TypeVar("C", DateCheck, TableCheck)
@@ -65,20 +63,35 @@ def _step(
             own = context.partition_keys if context.has_partition_key_range or context.has_partition_key else []
             days = dates(sorted({*own, *_reported(context, table)}))
         made = newest_materializations(context.instance, table, days)
+        unread: dict[str, PlatformError] = {}
         with closing(inspect(platform, days)) as inspection:
             for day in days:
                 # Dagster would give a range one result without a partition; each date gets its own, then the outputs.
                 for check in chosen_by_date:
-                    yield evaluation(check, check.evaluate(inspection, day), day, made.get(day))
+                    with _kept(unread, day.isoformat()):
+                        yield evaluation(check, check.evaluate(inspection, day), day, made.get(day))
             for check in whole:
                 if check.key in chosen:
-                    seen = seen_version(context.instance, check.key)
-                    yield evaluation(check, check.evaluate(inspection, seen))
+                    with _kept(unread, check.name):
+                        seen = seen_version(context.instance, check.key)
+                        yield evaluation(check, check.evaluate(inspection, seen))
+        if unread:
+            what = f"{table}: not checked: {', '.join(unread)}. {next(iter(unread.values()))}"
+            raise dg.Failure(what, metadata={name: str(error) for name, error in unread.items()})
         for key, spec in specs.items():
             if key in chosen:
                 yield dg.Output(None, spec.get_python_identifier())
 
     return run
+
+
+@contextmanager
+def _kept(unread: dict[str, PlatformError], name: str) -> Iterator[None]:
+    """What cannot be read of one date is kept for the end of the step: it takes no other date's results away."""
+    try:
+        yield
+    except PlatformError as error:
+        unread.setdefault(name, error)
 
 
 def _about(table: str, checks: Sequence[C]) -> list[C]:

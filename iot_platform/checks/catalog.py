@@ -22,6 +22,7 @@ from iot_platform.checks.known import devices_are_declared, metrics_are_declared
 from iot_platform.checks.outcome import Outcome
 from iot_platform.checks.rates import quarantine_rate, rates
 from iot_platform.checks.schema import SCHEMA_CHECK, schema_holds
+from iot_platform.checks.thresholds import VOLUME_TABLES
 from iot_platform.checks.volume import Volume
 from iot_platform.lake.levels import daily_transforms
 
@@ -98,7 +99,7 @@ def date_checks() -> list[DateCheck]:
         ),
         *(
             DateCheck(table, "volume", "About as many rows as the same weekday usually has.", Volume(table))
-            for table in ("bronze/readings", "silver/readings")
+            for table in VOLUME_TABLES
         ),
         DateCheck(
             "gold/sensor_health", "fleet_is_healthy", "The share of failing device windows is small.", fleet_is_healthy

@@ -12,12 +12,11 @@ if TYPE_CHECKING:
     from iot_platform.automation.run_events import Checked, RunResult
 
 NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-NOT_JUDGED = "not judged: "
 
 
 def junit_xml(result: RunResult, *, warnings_fail: bool = False, began: datetime | None = None) -> bytes:
     """The document, UTF-8. A warning is a failure if ``warnings_fail``, else a passed case that says so; what was not
-    judged is skipped; a step that broke is an error of a suite ``run``."""
+    judged is skipped; a step that broke by something else than its checks is an error of a suite ``run``."""
     root = ElementTree.Element("testsuites", name="iot check")
     by_asset: dict[str, list[Checked]] = {}
     for check in result.checks:
@@ -27,9 +26,9 @@ def junit_xml(result: RunResult, *, warnings_fail: bool = False, began: datetime
         suite = ElementTree.SubElement(root, "testsuite", name=_clean(asset), timestamp=stamp)
         for check in checks:
             _case(suite, check, warnings_fail=warnings_fail)
-    if result.errors:
+    if result.untold_errors:
         suite = ElementTree.SubElement(root, "testsuite", name="run", timestamp=stamp)
-        for step in result.errors:
+        for step in result.untold_errors:
             case = ElementTree.SubElement(suite, "testcase", classname="run", name=_clean(step.step), time="0.000")
             error = ElementTree.SubElement(case, "error", type="StepFailure", message=_clean(step.error))
             error.text = _clean(f"{step.error}\nlog: {result.log}")
@@ -52,7 +51,7 @@ def _case(suite: ElementTree.Element, check: Checked, *, warnings_fail: bool) ->
         failure.text = _clean(f"{check.asset} {name}: {text}{_figure(check)}")
     elif not check.passed:
         ElementTree.SubElement(case, "system-out").text = f"warning: {text}{_figure(check)}"
-    elif check.description.startswith(NOT_JUDGED):
+    elif not check.is_judged:
         ElementTree.SubElement(case, "skipped", message=text)
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import dagster as dg
 
 from iot_platform.assets.metadata import markdown_table
+from iot_platform.automation.run_events import NOT_JUDGED
 from iot_platform.checks.thresholds import Bounds
-
-NOT_JUDGED = "not_judged"  # the metadata by which everybody tells what was not judged from what passed
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iot_platform.contracts.tables import TABLES
 from iot_platform.contracts.wire import CONTRACTS
 from iot_platform.errors import InputError
 from iot_platform.settings import SHIPPED_THRESHOLDS, Settings
@@ -36,7 +35,9 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     name: () if not scopes else (("weeks", "min_weeks") if name == "volume" else ("min_rows",))
     for name, scopes in SCOPES.items()
 }
-KNOWN = {"contract": tuple(CONTRACTS), "table": tuple(TABLES)}  # names that can be checked; sites and metrics are anybody's
+SHARES = {name for name, options in OPTIONS.items() if "min_rows" in options}  # the checks whose figure is 1 at most
+VOLUME_TABLES = ("bronze/readings", "silver/readings")
+KNOWN = {"contract": tuple(CONTRACTS), "table": VOLUME_TABLES}  # names that can be checked; sites and metrics are anybody's
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ def load_thresholds(settings: Settings) -> Thresholds:
             raise _wrong(own, name, "must map keys such as warn and fail to numbers")
         _threshold(own, name, entry)  # what is wrong in it alone is told before it is laid over the shipped one
         found[name] = _threshold(own, name, {**entries[name], **entry})
+        if "warn" in entry:
+            _check_order(own, name, found[name].bounds)
     return found
 
 
@@ -103,7 +106,10 @@ def _read(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        if repeated := _repeated_key(yaml.compose(text, yaml.SafeLoader)):
+            raise _wrong(path, *repeated)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", "Set IOT_THRESHOLDS_FILE to a file that can be read") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
@@ -117,6 +123,22 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
+def _repeated_key(node: Any, place: str = "") -> tuple[str, str] | None:
+    """Where a key stands twice, and what is wrong with that: YAML itself would take the last one and be silent."""
+    from yaml import MappingNode, SequenceNode
+
+    if isinstance(node, SequenceNode):
+        inner = [(child, f"{place}[{number}]") for number, child in enumerate(node.value)]
+    elif isinstance(node, MappingNode):
+        inner = [(child, f"{place}.{key.value}".lstrip(".")) for key, child in node.value]
+        for number, (_, name) in enumerate(inner):
+            if name in [other for _, other in inner[:number]]:
+                return name, f"stands twice, again in line {node.value[number][0].start_mark.line + 1}"
+    else:
+        inner = []
+    return next((found for child, name in inner if (found := _repeated_key(child, name))), None)
+
+
 def _threshold(path: Path, name: str, entry: Mapping[str, Any]) -> Threshold:
     keys = ("warn", "fail", *OPTIONS[name], *(["overrides"] if SCOPES[name] else []))
     for key in entry:
@@ -125,7 +147,7 @@ def _threshold(path: Path, name: str, entry: Mapping[str, Any]) -> Threshold:
     options = {key: _count(path, f"{name}.{key}", entry[key]) for key in OPTIONS[name] if key in entry}
     if options.get("min_weeks", 0) > options.get("weeks", options.get("min_weeks", 0)):
         raise _wrong(path, f"{name}.min_weeks", f"must not be above weeks ({options['weeks']})")
-    bounds = _bounds(path, name, entry)
+    bounds = _bounds(path, name, name, entry)
     listed = entry.get("overrides") or []
     if not isinstance(listed, list):
         raise _wrong(path, f"{name}.overrides", "must be a list")
@@ -147,17 +169,29 @@ def _override(path: Path, name: str, number: int, item: object, usual: Bounds) -
         if not isinstance(value, str):
             raise _wrong(path, f"{key}.{part}", "must be a name")
         if part in KNOWN and value not in KNOWN[part]:
-            raise _wrong(path, f"{key}.{part}", f"there is no {part} {value!r}; there are {', '.join(KNOWN[part])}")
-    return Override(scope, _bounds(path, key, {"warn": usual.warn, "fail": usual.fail, **item}))
+            raise _wrong(path, f"{key}.{part}", f"{value!r} is none of {', '.join(KNOWN[part])}")
+    bounds = _bounds(path, name, key, {"warn": usual.warn, "fail": usual.fail, **item})
+    if "warn" in item:
+        _check_order(path, key, bounds)
+    return Override(scope, bounds)
 
 
-def _bounds(path: Path, key: str, entry: Mapping[str, Any]) -> Bounds:
+def _bounds(path: Path, name: str, key: str, entry: Mapping[str, Any]) -> Bounds:
     for part in ("warn", "fail"):
         value = entry.get(part)
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
         if value is not None and not is_number:
             raise _wrong(path, f"{key}.{part}", "must be a number from 0 on, or null for never")
+        if name in SHARES and value is not None and value > 1:
+            what = f"must be a share from 0 to 1, or null for never; {value:g} % is {value / 100:g}"
+            raise _wrong(path, f"{key}.{part}", what)
     return Bounds(entry.get("warn"), entry.get("fail"))
+
+
+def _check_order(path: Path, key: str, bounds: Bounds) -> None:
+    """Refuse a ``warn`` that was written here and never warns. (A ``fail`` below the shipped ``warn`` does what it says.)"""
+    if bounds.warn is not None and bounds.fail is not None and bounds.warn > bounds.fail:
+        raise _wrong(path, f"{key}.warn", f"must not be above fail ({bounds.fail:g}), or it never warns")
 
 
 def _count(path: Path, key: str, value: object) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from iot_platform.cli.console import FromOption, JsonOption, ToOption, emit_json, err, out, parse_range, step, table
+from iot_platform.cli.materialize import NO_DATA, holds_data
 from iot_platform.errors import InputError, PlatformError
 from iot_platform.settings import load_settings
 
@@ -49,6 +51,7 @@ def check(
     began = datetime.now(UTC)
     yesterday = (began - timedelta(days=1)).date()
     days = parse_range(first, last) or (yesterday, yesterday)
+    has_data = holds_data(settings, days)
     if junit and not junit.absolute().parent.is_dir():
         raise InputError(f"{junit}: there is no folder {junit.absolute().parent}", "Make it, or name another.")
     with step("Check") as line:
@@ -57,9 +60,11 @@ def check(
     if junit:
         _write(junit, run.result, fail_on, began)
     if as_json:
-        emit_json(as_object(run.result, days[0].isoformat(), days[1].isoformat()))
+        emit_json(as_object(run.result, days[0].isoformat(), days[1].isoformat(), has_data=has_data))
     else:
-        out.print(shown(run.result))
+        out.print(shown(run.result.checks))
+        if not has_data:
+            out.print(NO_DATA)
         if run.is_without_marts:
             out.print(NO_MARTS)
     _tell(run.result, fail_on)
@@ -78,38 +83,39 @@ def _write(path: Path, result: RunResult, fail_on: FailOn, began: datetime) -> N
         raise PlatformError(f"{path} cannot be written: {error.strerror}", "Choose another place.") from None
 
 
-def shown(result: RunResult) -> Any:
-    """One line a check, over all its tables and dates; the tests of the dbt project as one."""
+def shown(checks: Iterable[Checked], title: str = "") -> Any:
+    """One line a check, over all its tables and dates; the tests of the dbt project, many and small, as one."""
+    from iot_platform.automation.selection import DBT_LAYERS
+
     counts: dict[str, Counter[str]] = {}
     told: dict[str, str] = {}
-    for one in result.checks:
-        name = "dbt tests" if one.asset.split("/")[0] in ("staging", "intermediate", "marts") else one.check
+    for one in checks:
+        name = "dbt tests" if one.asset.split("/")[0] in DBT_LAYERS else one.check
         verdict = _verdict(one)
         counts.setdefault(name, Counter())[verdict] += 1
         if verdict in ("warned", "failed"):
             told[name] = f"{one.asset} {one.day or ''}: {one.description}"
     verdicts = ("passed", "not judged", "warned", "failed")
     rows = [(name, *(found[verdict] for verdict in verdicts), told.get(name)) for name, found in sorted(counts.items())]
-    return table("", ("check", *verdicts, "the last of these"), rows)
+    return table(title, ("check", *verdicts, "the last of these"), rows)
 
 
 def _verdict(one: Checked) -> str:
-    from iot_platform.checks.junit import NOT_JUDGED
-
     if one.passed:
-        return "not judged" if one.description.startswith(NOT_JUDGED) else "passed"
+        return "passed" if one.is_judged else "not judged"
     return "failed" if one.severity == "ERROR" else "warned"
 
 
-def as_object(result: RunResult, first: str, last: str) -> dict[str, Any]:
+def as_object(result: RunResult, first: str, last: str, *, has_data: bool) -> dict[str, Any]:
     """What ``--json`` prints."""
     verdicts = Counter(_verdict(one) for one in result.checks)
     return {
         "run_id": result.run_id,
         "from": first,
         "to": last,
+        "has_data": has_data,
         **{name.replace(" ", "_"): verdicts[name] for name in ("passed", "not judged", "warned", "failed")},
-        "errors": [{"step": one.step, "error": one.error} for one in result.errors],
+        "errors": [{"step": one.step, "error": one.error} for one in result.untold_errors],
         "checks": [
             {
                 "asset": one.asset, "check": one.check, "event_date": one.day.isoformat() if one.day else None,
@@ -128,9 +134,7 @@ def _tell(result: RunResult, fail_on: FailOn) -> None:
         if one not in failed:
             err.print(f"warning: {one.check} of {one.asset} {one.day or ''}: {one.description}", markup=False)
     told = [f"{one.check} of {one.asset} {one.day or ''}: {one.description}" for one in failed]
-    # A blocking check that fails ends its step too; that is said already.
-    if not failed:
-        told = [f"{one.step}: {one.error}" for one in result.errors]
+    told += [f"{one.step}: {one.error}" for one in result.untold_errors]
     if told:
         more = f" and {len(told) - 3} more" if len(told) > 3 else ""
         raise PlatformError(f"{len(told)} check(s) failed: {'; '.join(told[:3])}{more}", f"All of it: {result.log}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from iot_platform.cli.check import shown as checks_shown
 from iot_platform.cli.console import out, step, table
 from iot_platform.cli.materialize import raise_failures, run
 from iot_platform.cli.status import ledger_shown, offsets_shown
@@ -109,7 +110,7 @@ def _show(settings: Settings, results: list[RunResult]) -> None:
     checks = [check for result in results for check in result.checks]
     if checks:
         out.print()
-        out.print(_checks_shown(checks))
+        out.print(checks_shown(checks, "Checks"))
         out.print(_timings_shown(results))
     if not (offsets.is_balanced and all(line.is_balanced for line in ledger)):
         raise PlatformError("the ledger does not balance", "Run `iot status`, and compare with the logs under IOT_HOME.")
@@ -145,20 +146,6 @@ def _verdicts_shown(settings: Settings, lake: Lake) -> Any:
     ]
     columns = ("injected", "count", "found", "missed", "unexpected", "recall", "precision")
     return table("What was injected against what was found", columns, rows)
-
-
-def _checks_shown(checks: list[Any]) -> Any:
-    """Results by check; the tests of the dbt project, many and small, as one line."""
-    passed: Counter[str] = Counter()
-    failed: Counter[str] = Counter()
-    told: dict[str, str] = {}
-    for check in checks:
-        name = "dbt tests" if check.asset.split("/")[0] in ("staging", "marts") else check.check
-        (passed if check.passed else failed)[name] += 1
-        if not check.passed:
-            told[name] = f"{check.asset} {check.day or ''}: {check.description}"
-    rows = [(name, passed[name], failed[name], told.get(name)) for name in sorted(passed | failed)]
-    return table("Checks", ("check", "passed", "warned", "the last warning"), rows)
 
 
 def _timings_shown(results: list[RunResult]) -> Any:

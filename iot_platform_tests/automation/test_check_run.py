@@ -66,6 +66,25 @@ def test_a_blocking_check_that_fails_is_an_error_of_the_run(
     small.put("silver/readings", D, [usable(0, device_id=None)])
     result = run_checks(settings, D, D, ["silver/readings/contract"], definitions=definitions).result
     assert not result.is_success and [check.severity for check in result.failed_checks] == ["ERROR"]
+    assert result.errors and not result.untold_errors  # that the step ended for it is no second failure
+
+
+def test_a_date_that_cannot_be_read_takes_no_other_date_s_results_away(
+    small: SmallLake, settings: Settings, definitions: dg.Definitions
+) -> None:
+    (torn,) = small.lake.snapshot("silver/readings").files([D])
+    Path(str(torn)).write_bytes(b"torn")
+    result = run_checks(settings, D, D + DAY, ["silver/readings/keys_are_unique"], definitions=definitions).result
+    assert [(one.day, one.passed) for one in result.checks] == [(D + DAY, True)]
+    (error,) = result.untold_errors
+    assert error.error.startswith(f"silver/readings: not checked: {D}. silver/readings: ") and "LakeError" not in error.error
+
+
+def test_what_is_not_judged_is_told_apart_from_what_passed(
+    small: SmallLake, settings: Settings, definitions: dg.Definitions
+) -> None:
+    result = run_checks(settings, D, D + DAY, ["late_rate"], definitions=definitions).result
+    assert {one.day: (one.passed, one.is_judged) for one in result.checks} == {D: (True, True), D + DAY: (True, False)}
 
 
 def test_words_name_layers_tables_checks_or_assets_of_dagster(definitions: dg.Definitions) -> None:

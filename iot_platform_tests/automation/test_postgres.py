@@ -19,7 +19,7 @@ from iot_platform.automation.old_runs import forget_old_runs
 from iot_platform.automation.priorities import SINGLE_WRITER, limit_pools
 from iot_platform.automation.run import persistent_instance
 from iot_platform.automation.streaming_sensor import reported_levels
-from iot_platform.checks.asset_checks import blocking_checks
+from iot_platform.checks.catalog import blocking_checks
 from iot_platform.checks.history import collect
 from iot_platform.errors import ServiceError
 from iot_platform.lake import Lake

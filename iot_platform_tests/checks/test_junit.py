@@ -20,8 +20,10 @@ def result(*checks: Checked, steps: tuple[StepEnd, ...] = ()) -> RunResult:
     return RunResult("run", seconds=2.5, log=Path("run.log"), checks=list(checks), steps=list(steps))
 
 
-def checked(name: str, *, passed: bool = True, severity: str = "ERROR", says: str = "", day: date | None = DAY) -> Checked:
-    return Checked("silver/readings", name, day, passed, severity, says, 0.3, "share")
+def checked(
+    name: str, *, passed: bool = True, severity: str = "ERROR", says: str = "", day: date | None = DAY, judged: bool = True
+) -> Checked:
+    return Checked("silver/readings", name, day, passed, severity, says, 0.3, "share", judged)
 
 
 def read(document: bytes) -> ElementTree.Element:
@@ -42,7 +44,7 @@ def test_counts_are_those_of_what_is_in_it() -> None:
     checks = [
         checked("good"),
         checked("bad", passed=False, says="3 rows"),
-        checked("early", says="not judged: no rows"),
+        checked("early", says="too early to tell", judged=False),
         checked("odd", passed=False, severity="WARN", says="7 rows"),
     ]
     root = read(junit_xml(result(*checks, steps=(StepEnd("step", 0, "disk full"),))))
@@ -57,6 +59,12 @@ def test_counts_are_those_of_what_is_in_it() -> None:
     assert warned is not None and warned.text == "warning: 7 rows (figure 0.3 share)"
     error = run.find("testcase/error")
     assert error is not None and error.get("message") == "disk full"
+
+
+def test_a_blocking_check_that_failed_is_one_failure_and_not_an_error_of_its_step_too() -> None:
+    blocked = StepEnd("check_silver_readings", 0, "1 blocking asset check failed", is_told=True)
+    root = read(junit_xml(result(checked("contract", passed=False, says="x"), steps=(blocked,))))
+    assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("1", "1", "0")
 
 
 def test_warnings_are_failures_when_they_shall_be() -> None:

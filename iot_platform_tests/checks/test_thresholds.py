@@ -53,6 +53,14 @@ def test_an_empty_file_changes_nothing_and_null_switches_off(own: tuple[Path, Se
     assert not bounds.warns(1.0) and not bounds.fails(1.0)
 
 
+def test_a_fail_below_the_warning_of_before_and_counts_above_1_are_no_mistakes(own: tuple[Path, Settings]) -> None:
+    path, settings = own
+    path.write_text("late_rate: {fail: 0}\nvolume: {warn: 5}\ndevices_are_declared: {warn: 3, fail: 9}\n")
+    found = load_thresholds(settings)
+    assert found["late_rate"].bounds == Bounds(0.1, 0) and found["volume"].bounds == Bounds(5, 10)
+    assert found["devices_are_declared"].bounds == Bounds(3, 9)
+
+
 def test_a_figure_that_reaches_the_bound_is_over_it() -> None:
     assert Bounds(0.1, 0.5).warns(0.1) and not Bounds(0.1, 0.5).fails(0.49) and Bounds(fail=0).fails(0)
 
@@ -77,8 +85,20 @@ def test_a_figure_that_reaches_the_bound_is_over_it() -> None:
         ("late_rate: {overrides: [{site: a}]}", ": late_rate.overrides[0]: must name contract or metric or site, and"),
         ("late_rate: {overrides: [{site: a, wran: 1}]}", ": late_rate.overrides[0].wran: no such key"),
         ("late_rate: {overrides: [{site: 5, warn: 1}]}", ": late_rate.overrides[0].site: must be a name. Correct"),
-        ("late_rate: {overrides: [{contract: x, warn: 1}]}", ": late_rate.overrides[0].contract: there is no contract 'x'"),
-        ("volume: {overrides: [{table: x, warn: 1}]}", ": volume.overrides[0].table: there is no table 'x'; there are b"),
+        ("late_rate: {overrides: [{contract: x, warn: 1}]}", ": late_rate.overrides[0].contract: 'x' is none of "),
+        ("volume: {overrides: [{table: x, warn: 1}]}", ": volume.overrides[0].table: 'x' is none of bronze/rea"),
+        ("volume: {overrides: [{table: gold/sensor_health, warn: 3}]}", ": volume.overrides[0].table: 'gold/sensor"),
+        ("late_rate: {fail: 0.9}\nlate_rate: {warn: 0.2}", ": late_rate: stands twice, again in line 2. Correct"),
+        ("late_rate: {warn: 0.1, fail: 0.9, warn: 0.2}", ": late_rate.warn: stands twice, again in line 1. Correct"),
+        (
+            "late_rate: {overrides: [{site: a, warn: 0.1}, {site: b, warn: 0.1, site: c}]}",
+            ": late_rate.overrides[1].site: stands twice",
+        ),
+        ("late_rate: {warn: 5}", ": late_rate.warn: must be a share from 0 to 1, or null for never; 5 % is 0.05. Correct"),
+        ("fleet_is_healthy: {overrides: [{site: a, fail: 20}]}", ": fleet_is_healthy.overrides[0].fail: must be a share"),
+        ("late_rate: {warn: 0.4, fail: 0.3}", ": late_rate.warn: must not be above fail (0.3), or it never warns. Correct"),
+        ("late_rate: {warn: 0.6}", ": late_rate.warn: must not be above fail (0.5)"),
+        ("volume: {overrides: [{table: bronze/readings, warn: 12}]}", ": volume.overrides[0].warn: must not be above fail"),
         ("metrics_are_declared: {overrides: []}", ": metrics_are_declared.overrides: no such key; there are warn, fail."),
         ("quarantine_rate: {overrides: [{site: a, warn: 1}]}", ": quarantine_rate.overrides[0].site: no such key"),
     ],

@@ -12,10 +12,13 @@ import typer
 import yaml
 from typer.core import TyperGroup
 
+from iot_platform.automation.run_events import Checked
 from iot_platform.cli.app import app
+from iot_platform.cli.check import shown
+from iot_platform.cli.materialize import NO_DATA
 from iot_platform.lake import Lake
 from iot_platform.settings import PROJECT_ROOT, Settings
-from iot_platform_tests.assets.small_lake import D, SmallLake
+from iot_platform_tests.assets.small_lake import DAY, D, SmallLake
 from iot_platform_tests.checks.rows import usable
 from iot_platform_tests.cli.conftest import Iot
 
@@ -65,6 +68,47 @@ def test_a_failed_check_ends_with_1_one_line_and_the_whole_truth_in_json_and_jun
     assert failure is not None and (failure.get("message") or "").startswith("0.00% of 24 rows")
 
 
+def test_where_there_is_no_data_it_says_so(iot: Iot, small: SmallLake) -> None:
+    empty = ("--from", (D - DAY).isoformat(), "--to", (D - DAY).isoformat(), "--select", "late_rate")
+    ran = iot("check", *empty)
+    assert ran.code == 0 and NO_DATA in ran.out
+    assert iot("check", *empty, "--json").json["has_data"] is False
+    there = iot("check", *RANGE, "--select", "late_rate")
+    assert NO_DATA not in there.out
+    assert iot("check", *RANGE, "--select", "late_rate", "--json").json["has_data"] is True
+
+
+def test_a_blocking_failure_is_told_once(iot: Iot, small: SmallLake) -> None:
+    small.put("silver/readings", D, [usable(0, device_id=None)])
+    ran = iot("check", *RANGE, "--select", "silver/readings/contract", "--json")
+    assert ran.code == 1 and "1 check(s) failed: contract of silver/readings 2026-03-10" in ran.err
+    assert ran.json["errors"] == []
+
+
+def test_a_step_that_broke_is_told_beside_a_check_that_failed(iot: Iot, small: SmallLake) -> None:
+    small.put("silver/readings", D + DAY, [usable(0, D + DAY), usable(0, D + DAY)])
+    (torn,) = small.lake.snapshot("silver/readings").files([D])
+    Path(str(torn)).write_bytes(b"torn")
+    both = ("--from", D.isoformat(), "--to", (D + DAY).isoformat())
+    ran = iot("check", *both, "--select", "silver/readings/keys_are_unique")
+    assert ran.code == 1 and "2 check(s) failed: keys_are_unique of silver/readings 2026-03-11" in ran.err
+    assert "not checked: 2026-03-10" in " ".join(ran.err.split())
+
+
+def test_checks_are_shown_by_name_and_those_of_the_marts_as_one() -> None:
+    checks = [
+        Checked("staging/a", "unique_key_a", D, True, "ERROR", ""),
+        Checked("marts/b", "within_b", D, True, "ERROR", ""),
+        Checked("bronze/readings", "late_rate", D, True, "WARN", "no rows", is_judged=False),
+        Checked("bronze/readings", "volume", D, False, "WARN", "10 times fewer"),
+    ]
+    found = {row[0]: row[1:] for row in zip(*(column._cells for column in shown(checks).columns), strict=True)}
+    assert {name: row[:4] for name, row in found.items()} == {
+        "dbt tests": ("2", "0", "0", "0"), "late_rate": ("0", "1", "0", "0"), "volume": ("0", "0", "1", "0"),
+    }  # fmt: skip
+    assert "10 times fewer" in str(found["volume"][4])
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -109,8 +153,13 @@ def test_the_workflow_s_commands_are_ones_that_the_command_line_takes() -> None:
     assert (check["first"], check["last"], check["fail_on"]) == ("yesterday", "yesterday", "error")
 
 
+def test_the_workflow_fails_when_nobody_said_where_the_lake_is() -> None:
+    (first, *_) = [command for command in commands() if command[0] == "test"]
+    assert first == ["test", "-n", "$IOT_LAKE"] and commands().index(first) == 0
+
+
 def test_the_workflow_keeps_the_file_that_the_check_writes_also_when_it_failed() -> None:
-    (check,) = [command for command in commands() if "check" in command]
+    (check,) = [command for command in commands() if command[0].endswith("iot")]
     written = check[check.index("--junit") + 1]
     (upload,) = [step for step in steps() if "upload-artifact" in step.get("uses", "")]
     assert upload["with"]["path"] == written and upload["if"] == "always()"
