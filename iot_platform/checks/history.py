@@ -110,7 +110,7 @@ def _records(
 
 def recorded(lake: Lake, snapshot: Snapshot, after: int) -> set[str]:
     """The identities that the table has of evaluations with a number above ``after``, of whatever log."""
-    files = snapshot.files()
+    files = snapshot.files_above("event_id", after)
     if not files:
         return set()
     sql = f"select evaluation_id from ({select_files(snapshot.contract, files)}) where event_id > ?"

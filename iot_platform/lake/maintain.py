@@ -1,6 +1,6 @@
 """Keeps the tables quick to open and the disk free of what nobody reads any more. Changes no row, no level, no transaction.
 
-Small files of past dates are merged, a checkpoint spares readers the log's many small files, and files that no version of
+Small files of past dates, and of tables without dates, are merged, a checkpoint spares readers the log's many small files, and files that no version of
 the last days names are removed. A writer is never in the way of this, nor this in a writer's: whoever commits in between
 wins, and the date is looked at again the next time.
 """
@@ -31,7 +31,7 @@ SUMMARY_AFTER = timedelta(days=7)  # Delta removes commits after 30 days: what t
 
 @dataclass(frozen=True)
 class MaintenanceResult:
-    """What was done to one table. ``skipped``: what a writer was faster with, in words; it is taken the next time."""
+    """What was done to one table; one without dates counts as one. ``skipped``: what a writer was faster with, in words; it is taken the next time."""
 
     table: str
     dates_compacted: int = 0
@@ -48,9 +48,9 @@ class MaintenanceResult:
 
 
 def appended_tables() -> list[str]:
-    """The tables whose dates grow commit by commit. A derived date is replaced whole: its files do not pile up, and a merge
-    could only get into the way of who replaces it."""
-    return [name for name, contract in TABLES.items() if contract.partition and name not in TRANSFORMS]
+    """The tables that grow commit by commit. What is derived is replaced whole: its files do not pile up, and a merge could
+    only get into the way of who replaces it."""
+    return [name for name in TABLES if name not in TRANSFORMS]
 
 
 def maintain(lake: Lake, now: datetime, versions_kept: timedelta = MIN_VERSIONS_KEPT) -> list[MaintenanceResult]:
@@ -88,19 +88,26 @@ def crowded_dates(snapshot: Snapshot, today: date) -> list[date]:
     return sorted((day for day, files in small.items() if files >= MANY and day < today), reverse=True)
 
 
+def crowded(snapshot: Snapshot, today: date) -> list[date | None]:
+    """What of a table is worth a merge: dates, or None for the whole of one without dates."""
+    if snapshot.contract.partition:
+        return [*crowded_dates(snapshot, today)]
+    return [None] if sum(file.size < SMALL_BYTES for file in snapshot.active) >= MANY else []
+
+
 def _compacted(lake: Lake, result: MaintenanceResult, today: date) -> MaintenanceResult:
     snapshot = lake.snapshot(result.table)
-    for day in crowded_dates(snapshot, today)[:MOST_DATES]:
+    for day in crowded(snapshot, today)[:MOST_DATES]:
         # Opened anew for each date: it is merged as it is now, and a conflict costs this date only.
         delta = lake.writable(result.table).delta
         try:
             done = delta.optimize.compact(
-                partition_filters=[(snapshot.contract.partition or "", "=", day.isoformat())],
+                partition_filters=[(snapshot.contract.partition or "", "=", day.isoformat())] if day else None,
                 target_size=4 * SMALL_BYTES,
                 writer_properties=writer_properties(snapshot.contract),
             )
         except CommitFailedError as error:
-            result = replace(result, skipped=(*result.skipped, f"{day}: {first_line(error)}"))
+            result = replace(result, skipped=(*result.skipped, f"{day or 'all'}: {first_line(error)}"))
             continue
         result = replace(
             result,

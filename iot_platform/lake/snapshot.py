@@ -92,6 +92,13 @@ class Snapshot:
             if (wanted is None or file.day in wanted) and (not after_seq or file.max_ingest_seq > after_seq)
         ]
 
+    def files_above(self, column: str, value: int) -> list[str]:
+        """Paths of the active files that may hold a number above ``value`` in this column, as their statistics have it."""
+        actions: dict[str, list[Any]] = pa.table(self.delta.get_add_actions(flatten=True)).to_pydict()
+        largest = actions.get(f"max.{column}", [None] * len(actions["path"]))
+        pairs = zip(actions["path"], largest, strict=True)
+        return sorted(_absolute(self.root, path) for path, most in pairs if most is None or most > value)
+
     @cached_property
     def rows_by_date(self) -> dict[date, int]:
         """Rows per partition date, dates without rows left out."""

@@ -24,6 +24,7 @@ from iot_platform.checks import history
 from iot_platform.checks.history import TABLE, Collected, collect
 from iot_platform.errors import LakeError
 from iot_platform.lake import Lake
+from iot_platform.lake.maintain import maintain
 from iot_platform.lake.query import select
 from iot_platform.marts.facts import NodeResult
 from iot_platform.settings import Settings
@@ -100,6 +101,29 @@ def test_looking_again_adds_only_what_is_new(lake: Lake, instance: dg.DagsterIns
     evaluate(instance, ["c"])
     assert collect(lake, instance) == Collected(1)
     assert names(lake) == ["a", "b", "c"]
+
+
+def test_a_look_reads_only_files_that_may_hold_the_last_stretch_and_the_maintenance_merges_them(
+    lake: Lake, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "READ_AGAIN", 2)
+    read: list[int] = []
+    select_files = history.select_files
+
+    def counted(contract: Any, files: Any) -> str:
+        read.append(len(files))
+        return select_files(contract, files)
+
+    monkeypatch.setattr(history, "select_files", counted)
+    for n in range(60):
+        evaluate(instance, [f"c{n:02}"])
+        assert collect(lake, instance) == Collected(1)
+    assert len(lake.snapshot(TABLE).active) == 60 and max(read) <= 4
+    merged = {done.table: done for done in maintain(lake, datetime.now(UTC))}[TABLE]
+    assert (merged.files_merged, merged.files_written, len(lake.snapshot(TABLE).active)) == (60, 1, 1)
+    evaluate(instance, ["after"])
+    assert collect(lake, instance) == Collected(1)
+    assert names(lake) == [*(f"c{n:02}" for n in range(60)), "after"]
 
 
 def test_more_than_fit_into_one_commit_come_in_several(
