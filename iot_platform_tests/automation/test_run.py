@@ -166,8 +166,9 @@ def test_a_date_that_breaks_its_contract_is_left_out_and_named_and_the_others_ar
     (error,) = [step for step in result.errors if step.step == "silver__readings"]
     assert "not made: 2026-03-11; made: 2 date(s)" in error.error and "contract_version" in error.error
     assert {made.day for made in result.made if made.asset == "silver/readings"} == {D, D + 2 * DAY}
-    contract = {c.day: c.passed for c in result.checks if (c.asset, c.check) == ("silver/readings", "contract")}
-    assert contract == {D: True, D + DAY: False, D + 2 * DAY: True}
+    contract = {c.day: (c.passed, c.figure) for c in result.checks if (c.asset, c.check) == ("silver/readings", "contract")}
+    assert contract == {D: (True, 0), D + DAY: (False, 4), D + 2 * DAY: (True, 0)}
+    assert "(4 times)" in error.error
     assert small.lake.snapshot("silver/readings").rows_by_date == {D: 4, D + 2 * DAY: 4}
     assert not small.lake.snapshot("gold/sensor_windows").rows  # after a failed step nothing is made from it in this run
     with persistent_instance(settings) as instance:
