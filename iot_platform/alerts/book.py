@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,18 @@ import pyarrow as pa
 from iot_platform.alerts.incidents import Incident, Told
 from iot_platform.contracts.arrow import arrow_schema
 from iot_platform.contracts.tables import INCIDENTS
+from iot_platform.errors import PlatformError
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.query import as_json
-from iot_platform.local.process import read_state, write_state
+from iot_platform.local.process import write_state
 from iot_platform.settings import Settings
 
 KEPT = timedelta(days=30)  # how long ended incidents stay in the book; the table keeps them for good
-TIMES = ("opened_at", "cleared_at", "recovered_at")
+TIMES = ("cleared_at", "recovered_at", "failed_at")
+
+
+class BookError(PlatformError):
+    """A book that cannot be understood: torn by a full disk, edited, or of another version."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,49 @@ def book_file(settings: Settings) -> Path:
 
 
 def read_book(settings: Settings) -> Book:
-    """The book as it was left; empty where there is none."""
-    state = read_state(book_file(settings))
-    return Book([_incident(one) for one in state.get("incidents", ())], state.get("copied", ""))
+    """The book as it was left; empty where there is none. Raises ``BookError`` for one that cannot be understood."""
+    file = book_file(settings)
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+        return Book([_incident(one) for one in state["incidents"]], state["copied"])
+    except FileNotFoundError:
+        return Book()
+    except OSError as error:
+        raise PlatformError(f"{file} cannot be read: {error.strerror}", "Make it readable, or set IOT_HOME") from None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise BookError(
+            f"{file} is no book of incidents", "The sensor alerts sets it aside and begins again from ops/incidents."
+        ) from None
+
+
+def open_book(settings: Settings, lake: Lake, now: datetime) -> tuple[Book, list[str]]:
+    """The book, and what had to be done for it in words: one that cannot be understood is set aside (``.bad`` and the
+    time) and made again from ``ops/incidents``; where that cannot be read either, it begins empty and tells all again."""
+    try:
+        return read_book(settings), []
+    except BookError as error:
+        problem = error.what
+    file = book_file(settings)
+    try:
+        rows = lake.snapshot(INCIDENTS.name).delta.to_pyarrow_table().to_pylist()
+        book = Book([_of_row(row, now) for row in rows if row["recovered_at"] is None or now - row["recovered_at"] < KEPT])
+        origin = "made again from ops/incidents"
+    except PlatformError as error:
+        book, origin = Book(), f"begun anew, what is open is told again ({error.what})"
+    aside = file.with_name(f"{file.name}.{now:%Y%m%dT%H%M%S}.bad")
+    try:
+        file.replace(aside)
+    except OSError as error:
+        raise PlatformError(f"{file} cannot be moved: {error.strerror}", "Remove it.") from None
+    write_book(settings, book)
+    return book, [f"{problem}: set aside as {aside.name}, {origin}"]
+
+
+def _of_row(row: dict[str, Any], now: datetime) -> Incident:
+    """An incident as the table has it; what failed when is not there: it is forgotten from now on."""
+    own = {one.name: row[one.name] for one in fields(Incident) if one.name in row}
+    told = {channel: _told(one) for channel, one in json.loads(row["deliveries"]).items()}
+    return Incident(**own | {"day": row["event_date"], "told": told, "failed_at": now})
 
 
 def write_book(settings: Settings, book: Book) -> None:
@@ -96,12 +141,15 @@ def _plain(incident: Incident) -> dict[str, Any]:
 
 
 def _incident(state: dict[str, Any]) -> Incident:
-    moments: dict[str, Any] = {name: _moment(state[name]) for name in TIMES}
-    told = {
-        channel: Told(_moment(one["opened"]), _moment(one["recovered"]), one["error"])
-        for channel, one in state["told"].items()
-    }
-    return Incident(**state | moments | {"told": told, "day": date.fromisoformat(state["day"]) if state["day"] else None})
+    moments: dict[str, Any] = {name: _moment(state.get(name)) for name in TIMES}
+    moments["opened_at"] = datetime.fromisoformat(state["opened_at"]).astimezone(UTC)
+    told = {channel: _told(one) for channel, one in state["told"].items()}
+    day = state.get("day")
+    return Incident(**state | moments | {"told": told, "day": date.fromisoformat(day) if day else None})
+
+
+def _told(state: dict[str, Any]) -> Told:
+    return Told(_moment(state["opened"]), _moment(state["recovered"]), state["error"], state.get("severity"))
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -1,17 +1,15 @@
-"""The channels: a Slack incoming webhook and e-mail by SMTP. One message to each, in bounded time, with an honest answer.
+"""The channels: a Slack incoming webhook and e-mail by SMTP, each with an honest answer that shows no secret.
 
-No answer shows a secret: a webhook's address is one, and libraries write addresses into their errors.
+A webhook's address is a secret, and libraries write addresses into their errors. How long is waited: see ``outbox``.
 """
 
 from __future__ import annotations
 
 import smtplib
 import ssl
-import threading
-from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
-from time import monotonic
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -19,8 +17,7 @@ from iot_platform.alerts.messages import Message
 from iot_platform.local.process import LOOPBACK
 from iot_platform.settings import Settings
 
-STEP_SECONDS = 3.0  # for each question to a server
-DEADLINE_SECONDS = 6.0  # for all of them: a sensor that hangs stops the daemon
+STEP_SECONDS = 20.0  # for each question to a server: slow ones greet after seconds
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
 ADDRESS_MISSING = "IOT_SMTP_FROM and IOT_SMTP_TO have to be set too"
 
@@ -31,25 +28,33 @@ class Undelivered(Exception):
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of one message on one channel."""
+    """What became of one message on one channel. ``note``: it arrived, but not for all."""
 
     channel: str
+    message: Message
     error: str = ""
     seconds: float = 0.0
+    is_under_way: bool = False
+    note: str = ""
 
     @property
     def is_delivered(self) -> bool:
         return not self.error
 
+    @property
+    def told(self) -> str:
+        """In some words."""
+        return self.error or self.note or "told"
+
 
 class Channel(Protocol):
-    """Where messages go. ``send`` raises ``Undelivered``."""
+    """Where messages go. ``send`` says what of it did not arrive, and raises ``Undelivered`` when nothing did."""
 
     @property
     def name(self) -> str: ...
     @property
     def target(self) -> str: ...
-    def send(self, message: Message) -> None: ...
+    def send(self, message: Message) -> str: ...
 
 
 class Slack:
@@ -65,7 +70,7 @@ class Slack:
         """The host alone: the path is the secret."""
         return urlsplit(self._url).hostname or "?"
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message) -> str:
         import requests
 
         address = urlsplit(self._url)
@@ -84,6 +89,7 @@ class Slack:
             # Slack's own words (no_service, invalid_payload, …), never what it was sent.
             word = answer.text.strip() if answer.text.strip().replace("_", "").isalpha() else ""
             raise Undelivered(f"HTTP {answer.status_code} {word[:60]}".strip())
+        return ""
 
 
 class Mail:
@@ -99,14 +105,14 @@ class Mail:
     def target(self) -> str:
         return f"{', '.join(self._recipients) or 'nobody'} by {self._settings.smtp_host}"
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message) -> str:
         settings = self._settings
         if not settings.smtp_from or not self._recipients:
             raise Undelivered(ADDRESS_MISSING)
         if settings.smtp_username and settings.smtp_security == "none":
             raise Undelivered("IOT_SMTP_USERNAME needs an encrypted connection: set IOT_SMTP_SECURITY to starttls or tls")
         try:
-            self._speak(message.email(settings.smtp_from, self._recipients))
+            refused = self._speak(message.email(settings.smtp_from, self._recipients))
         except smtplib.SMTPAuthenticationError as error:
             raise Undelivered(f"the login was refused (SMTP {error.smtp_code})") from None
         except smtplib.SMTPRecipientsRefused:
@@ -121,8 +127,11 @@ class Mail:
             raise Undelivered(f"no answer within {STEP_SECONDS:g} s") from None
         except (OSError, smtplib.SMTPException):
             raise Undelivered("it cannot be reached, or broke off") from None
+        codes = ", ".join(f"{who} (SMTP {code})" for who, (code, _) in sorted(refused.items()))
+        return f"refused for {codes}" if refused else ""
 
-    def _speak(self, mail: EmailMessage) -> None:
+    def _speak(self, mail: EmailMessage) -> dict[str, tuple[int, bytes]]:
+        """Hand the mail over; recipients that the server refused while it took others, with its code."""
         settings = self._settings
         port = settings.smtp_port or PORTS[settings.smtp_security]
         context = ssl.create_default_context()
@@ -130,12 +139,19 @@ class Mail:
             server = smtplib.SMTP_SSL(settings.smtp_host, port, timeout=STEP_SECONDS, context=context)
         else:
             server = smtplib.SMTP(settings.smtp_host, port, timeout=STEP_SECONDS)
-        with server:
+        refused: dict[str, tuple[int, bytes]] = {}
+        # Not by the server's own context: one that breaks off after it took the mail has taken it all the same.
+        try:
             if settings.smtp_security == "starttls":
                 server.starttls(context=context)
             if settings.smtp_username:
                 server.login(settings.smtp_username, settings.smtp_password.get_secret_value())
-            server.send_message(mail)
+            refused = server.send_message(mail)
+            with suppress(OSError, smtplib.SMTPException):
+                server.quit()
+        finally:
+            server.close()
+        return refused
 
 
 def configured(settings: Settings) -> list[Channel]:
@@ -147,35 +163,3 @@ def configured(settings: Settings) -> list[Channel]:
         found.append(Mail(settings))
     return found
 
-
-def deliver(messages: Mapping[Channel, Message], seconds: float = DEADLINE_SECONDS) -> list[Delivery]:
-    """Send each message by its channel, all at once, and wait at most ``seconds`` for all of them.
-
-    One that is still under way then counts as not delivered; should it arrive after all, it is sent twice.
-    """
-    answers: dict[str, Delivery] = {}
-
-    def send(channel: Channel, message: Message, began: float) -> None:
-        answers[channel.name] = _sent(channel, lambda: channel.send(message), began)
-
-    began = monotonic()
-    senders = [
-        threading.Thread(target=send, args=(channel, message, began), daemon=True, name=f"alert by {channel.name}")
-        for channel, message in messages.items()
-    ]
-    for sender in senders:
-        sender.start()
-    for sender in senders:
-        sender.join(max(0.0, began + seconds - monotonic()))
-    late = f"no answer within {seconds:g} s"
-    return [answers.get(channel.name, Delivery(channel.name, late, monotonic() - began)) for channel in messages]
-
-
-def _sent(channel: Channel, send: Callable[[], None], began: float) -> Delivery:
-    try:
-        send()
-    except Undelivered as error:
-        return Delivery(channel.name, str(error), monotonic() - began)
-    except Exception as error:  # a defect in one channel must not keep the others from speaking
-        return Delivery(channel.name, f"failed with {type(error).__name__}", monotonic() - began)
-    return Delivery(channel.name, "", monotonic() - began)

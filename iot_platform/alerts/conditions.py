@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from iot_platform.alerts.facts import CheckResult, Facts, FailedRun
-from iot_platform.alerts.incidents import Finding, Incident
+from iot_platform.alerts.incidents import Finding, Incident, Key
 from iot_platform.alerts.memory import Memory
 from iot_platform.settings import Settings
 
@@ -43,11 +43,19 @@ class Bounds:
         )
 
 
-def look(facts: Facts, memory: Memory, known: Sequence[Incident], bounds: Bounds) -> tuple[list[Finding], set[str]]:
-    """Everything that is wrong now, and the kinds that could not be looked at."""
+class Sight(NamedTuple):
+    """Everything that is wrong now, what was seen to be well, and the kinds that could not be looked at."""
+
+    findings: list[Finding]
+    resolved: set[Key]
+    unknown: set[str]
+
+
+def look(facts: Facts, memory: Memory, known: Sequence[Incident], bounds: Bounds) -> Sight:
+    """Judge the facts; ``known``: the incidents of the last look."""
     findings = [
-        *failed_runs(facts.runs or ()),
-        *failed_checks(facts.checks or (), known, bounds, facts.now),
+        *failed_runs(facts.runs.unmade if facts.runs else ()),
+        *failed_checks(facts.checks or (), bounds, facts.now),
         *stale_assets(facts, bounds),
         *stale_dates(facts, memory, bounds),
         *stuck_ingest(facts, memory, bounds),
@@ -62,7 +70,10 @@ def look(facts: Facts, memory: Memory, known: Sequence[Incident], bounds: Bounds
         unknown.add("stale_asset")
     if facts.ingest is None or facts.ingest.behind is None:
         unknown |= {"stuck_ingest", "lag"}
-    return findings, unknown
+    over = facts.runs.over if facts.runs else ()
+    resolved = {one.key for one in known if one.kind == "run_failure" and one.run_id in over}
+    resolved |= {(_kind(result), result.subject) for result in facts.checks or ()}
+    return Sight(findings, resolved - {finding.key for finding in findings}, unknown)
 
 
 def failed_runs(runs: Iterable[FailedRun]) -> list[Finding]:
@@ -80,29 +91,24 @@ def failed_runs(runs: Iterable[FailedRun]) -> list[Finding]:
                 "run_failure", what, f"{what} failed{_of(days)}: {newest.error}",
                 "The sensors try it again by themselves; if it stays, open the run and mend the cause it names.",
                 min(run.ended_at for run in failed), run_id=newest.run_id, place=f"/runs/{newest.run_id}",
-                day=min(days) if len(days) == 1 else None,
+                day=min(days) if len(days) == 1 else None, failed_at=newest.ended_at,
             )
         )  # fmt: skip
     return found
 
 
-def failed_checks(
-    results: Iterable[CheckResult], known: Iterable[Incident], bounds: Bounds, now: datetime
-) -> list[Finding]:
-    """One finding a check and date whose newest result failed: those of the last look still do until a newer one passed."""
+def failed_checks(results: Iterable[CheckResult], bounds: Bounds, now: datetime) -> list[Finding]:
+    """One finding a check and date whose newest result, of those that came since the last look, failed."""
     newest = {result.subject: result for result in results if result.check != LEFT_TO_FRESHNESS}
-    found = [
+    return [
         _failed_check(result, now)
         for result in newest.values()
         if not result.passed and (result.is_error or _warnings_count(result.check, bounds))
     ]
-    return found + [
-        Finding(
-            one.kind, one.subject, one.summary, one.todo, one.opened_at, one.severity, one.day, one.run_id, one.place
-        )
-        for one in known
-        if one.kind in OF_CHECKS and one.is_open and one.cleared_at is None and one.subject not in newest
-    ]
+
+
+def _kind(result: CheckResult) -> str:
+    return CHECK_KINDS.get(result.check, "failed_check")
 
 
 def _warnings_count(check: str, bounds: Bounds) -> bool:
@@ -110,7 +116,7 @@ def _warnings_count(check: str, bounds: Bounds) -> bool:
 
 
 def _failed_check(result: CheckResult, now: datetime) -> Finding:
-    kind = CHECK_KINDS.get(result.check, "failed_check")
+    kind = _kind(result)
     date_of = f" of {result.day}" if result.day else ""
     said = result.description or "failed"
     todo = {

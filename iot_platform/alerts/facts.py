@@ -5,7 +5,7 @@ A part that could not be looked at is None, which is not the same as all being w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
@@ -23,6 +23,15 @@ class FailedRun:
     ended_at: datetime
     days: Sequence[date] = ()
     is_explained: bool = False
+
+
+@dataclass(frozen=True)
+class FailedRunsSeen:
+    """``unmade``: runs whose work nobody did since. ``over``: ids of runs whose work was done, or that a later attempt at
+    the same took the place of."""
+
+    unmade: Sequence[FailedRun] = ()
+    over: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class Facts:
     not be looked at, in words. ``checks`` are those that were evaluated since the last look."""
 
     now: datetime
-    runs: Sequence[FailedRun] | None = None
+    runs: FailedRunsSeen | None = None
     checks: Sequence[CheckResult] | None = None
     freshness: Sequence[Freshness] | None = None
     stale: Mapping[tuple[str, date], int] | None = None

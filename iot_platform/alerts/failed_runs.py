@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from iot_platform.alerts.facts import FailedRun, partition_date
+from iot_platform.alerts.facts import FailedRun, FailedRunsSeen, partition_date
 from iot_platform.assets.bronze import BRONZE
 from iot_platform.assets.metadata import table_of
 from iot_platform.automation.run_events import StepEnd, collect
@@ -18,7 +18,8 @@ from iot_platform.automation.runs import PARTITION, RANGE_END, RANGE_START, brok
 if TYPE_CHECKING:
     from dagster._core.storage.dagster_run import RunRecord
 
-READ_AT_MOST = 200  # failed runs looked at, newest first
+PAGE = 200  # records read at once
+LOOKED_AT = 200  # runs of which it is asked in one look whether their work was done; the next look goes on
 LONGEST_ERROR = 500  # characters
 OF_A_CHECK = "DagsterAssetCheckFailedError"
 
@@ -35,20 +36,35 @@ class Failure:
 
 @dataclass
 class FailedRuns:
-    """Reads them; remembers the logs of runs that it read already, since these change no more."""
+    """Reads them; remembers the logs of runs that it read already, since these change no more, and whose work was done."""
 
     _failures: dict[str, Failure] = field(default_factory=dict)
+    _done: set[str] = field(default_factory=set)
 
-    def unresolved(self, instance: dg.DagsterInstance, since: datetime) -> list[FailedRun]:
-        """Runs that failed after ``since``, of those that wanted the same only the newest, with outputs still unmade."""
-        statuses = [dg.DagsterRunStatus.FAILURE]
-        records = instance.get_run_records(dg.RunsFilter(statuses=statuses, updated_after=since), limit=READ_AT_MOST)
+    def look(self, instance: dg.DagsterInstance, since: datetime, asked: Collection[str] = ()) -> FailedRunsSeen:
+        """Runs that failed after ``since``, of those that wanted the same only the newest, with outputs still unmade; and
+        which of these, and of the runs ``asked``, are over. Of a run that Dagster has no more, neither is said."""
         newest: dict[object, RunRecord] = {}
-        for record in records:
+        for record in _failed_since(instance, since):
             newest.setdefault(_wanted(record.dagster_run), record)
-        seen = {record.dagster_run.run_id for record in newest.values()}
-        self._failures = {run_id: found for run_id, found in self._failures.items() if run_id in seen}
-        return [run for record in newest.values() if (run := self._unresolved(instance, record))]
+        records = {record.dagster_run.run_id: record for record in newest.values()}
+        older = [
+            record for run_id in asked if run_id not in records and (record := instance.get_run_record_by_id(run_id))
+        ]
+        kept = {*records, *(record.dagster_run.run_id for record in older)}
+        self._failures = {run_id: found for run_id, found in self._failures.items() if run_id in kept}
+        self._done &= kept
+        open_ = [record for run_id, record in records.items() if run_id not in self._done]
+        unmade = [run for record in open_[:LOOKED_AT] if (run := self._unresolved(instance, record))]
+        superseded: set[str] = set()
+        for record in older:
+            run_id = record.dagster_run.run_id
+            if _wanted(record.dagster_run) in newest:
+                superseded.add(run_id)
+            elif run_id not in self._done:
+                self._unresolved(instance, record)
+        # Where not all were looked at, one of the same step may be unmade: nothing is over yet.
+        return FailedRunsSeen(unmade, self._done | superseded if len(open_) <= LOOKED_AT else ())
 
     def _unresolved(self, instance: dg.DagsterInstance, record: RunRecord) -> FailedRun | None:
         run = record.dagster_run
@@ -61,9 +77,22 @@ class FailedRuns:
             key: left for key, partitions in failure.planned.items() if (left := _unmade(instance, key, partitions, began))
         }
         if not unmade if failure.planned else _was_done_later(instance, record):
+            self._done.add(run.run_id)
             return None
         days = sorted({day for left in unmade.values() for one in left if (day := partition_date(one))})
         return FailedRun(run.run_id, failure.what, failure.error, ended, days, failure.is_explained)
+
+
+def _failed_since(instance: dg.DagsterInstance, since: datetime) -> Iterator[RunRecord]:
+    """Newest first, however many: attempts at the same may hide another failure behind hundreds of their own."""
+    wanted = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
+    cursor: str | None = None
+    while True:
+        records = instance.get_run_records(wanted, limit=PAGE, cursor=cursor)
+        yield from records
+        if len(records) < PAGE:
+            return
+        cursor = records[-1].dagster_run.run_id
 
 
 def _wanted(run: dg.DagsterRun) -> object:

@@ -30,12 +30,18 @@ class Gatherer:
     checks: Collection[dg.AssetCheckKey]
     runs: FailedRuns = field(default_factory=FailedRuns)
 
-    def look(self, now: datetime, checks_seen: int | None, forget: timedelta) -> tuple[Facts, int | None]:
-        """The facts, and up to which of Dagster's events the checks were read."""
+    def look(
+        self, now: datetime, checks_seen: int | None, forget: timedelta, failed_runs: Collection[str] = ()
+    ) -> tuple[Facts, int | None]:
+        """The facts, and up to which of Dagster's events the checks were read. ``failed_runs``: ids of those that are known
+        to have failed, and are to be looked at however old they are."""
         oldest = now - forget
         results, seen = self.check_results(checks_seen, oldest)
         facts = Facts(
-            now, runs=self.runs.unresolved(self.instance, oldest), checks=results, freshness=list(self.freshness())
+            now,
+            runs=self.runs.look(self.instance, oldest, failed_runs),
+            checks=results,
+            freshness=list(self.freshness()),
         )
         problems: list[str] = []
         try:

@@ -16,7 +16,8 @@ PASSING = frozenset({"run_failure", "failed_check", "quarantine_rate", "late_rat
 
 @dataclass(frozen=True)
 class Finding:
-    """What a condition found wrong now. ``place``: its page in Dagster's UI, from the root."""
+    """What a condition found wrong now. ``place``: its page in Dagster's UI, from the root. ``failed_at``: when it was
+    seen to fail last, if that is later than ``since``."""
 
     kind: str
     subject: str
@@ -27,6 +28,7 @@ class Finding:
     day: date | None = None
     run_id: str | None = None
     place: str = "/"
+    failed_at: datetime | None = None
 
     @property
     def key(self) -> Key:
@@ -35,11 +37,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Told:
-    """What one channel was told of an incident: when of its beginning, when of its end, and why not."""
+    """What one channel was told of an incident: when of its beginning and as how bad, when of its end, and why not."""
 
     opened: datetime | None = None
     recovered: datetime | None = None
     error: str = ""
+    severity: Severity | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Incident:
     ending: Literal["recovered", "expired"] | None = None
     relapses: int = 0
     told: Mapping[str, Told] = field(default_factory=dict)
+    failed_at: datetime | None = None
 
     @property
     def key(self) -> Key:
@@ -75,7 +79,8 @@ class Incident:
         told = self.told.get(channel)
         if self.is_open:
             # What is clear for a moment may be over soon: then the end is all there is to tell.
-            return "opened" if (told is None or told.opened is None) and self.cleared_at is None else None
+            knows = told is not None and told.opened is not None and (told.severity, self.severity) != ("WARN", "ERROR")
+            return "opened" if not knows and self.cleared_at is None else None
         if self.ending == "recovered" and told is not None and told.recovered is None:
             return "recovered"
         return None
@@ -90,13 +95,14 @@ def open_incident(finding: Finding) -> Incident:
     return Incident(
         hashlib.sha256(text.encode()).hexdigest()[:16],
         finding.kind, finding.subject, finding.severity, finding.summary, finding.todo, finding.since,
-        finding.day, finding.run_id, finding.place,
+        finding.day, finding.run_id, finding.place, failed_at=finding.failed_at or finding.since,
     )  # fmt: skip
 
 
 def advance(
     known: Sequence[Incident],
     findings: Sequence[Finding],
+    resolved: Collection[Key],
     unknown: Collection[str],
     now: datetime,
     *,
@@ -105,7 +111,9 @@ def advance(
 ) -> list[Incident]:
     """The incidents after a look: open ones go on, clear ones end once they were calm, new findings open new ones.
 
-    ``unknown``: kinds that could not be looked at; their incidents stay as they are. One that gets worse is told again.
+    ``resolved``: what was seen to be well. What is found only when something runs (``PASSING``) is over by that alone,
+    however late; nobody having repeated it for ``forget`` since it failed last, it expires. ``unknown``: kinds that could
+    not be looked at; their incidents stay as they are. One that gets worse is told again.
     """
     found = {finding.key: finding for finding in findings}
     after: list[Incident] = []
@@ -115,20 +123,24 @@ def advance(
             after.append(incident)
         elif finding is not None:
             after.append(_goes_on(incident, finding))
-        elif incident.kind in PASSING and now - incident.opened_at >= forget:
-            after.append(replace(incident, recovered_at=now, ending="expired"))
         elif incident.kind in unknown:
             after.append(incident)
-        else:
+        elif incident.kind not in PASSING or incident.key in resolved or incident.cleared_at is not None:
             after.append(_is_clear(incident, now, calm))
+        elif now - (incident.failed_at or incident.opened_at) >= forget:
+            after.append(replace(incident, recovered_at=now, ending="expired"))
+        else:
+            after.append(incident)
     return [*after, *(open_incident(finding) for finding in found.values())]
 
 
 def _goes_on(incident: Incident, finding: Finding) -> Incident:
     relapsed = replace(incident, cleared_at=None, relapses=incident.relapses + (incident.cleared_at is not None))
+    if incident.kind in PASSING:  # the run that is to be looked at again is the newest that failed
+        relapsed = replace(relapsed, run_id=finding.run_id, failed_at=finding.failed_at or finding.since)
     if (incident.severity, finding.severity) != ("WARN", "ERROR"):
         return relapsed
-    return replace(relapsed, severity="ERROR", summary=finding.summary, run_id=finding.run_id, told={})
+    return replace(relapsed, severity="ERROR", summary=finding.summary, run_id=finding.run_id)
 
 
 def _is_clear(incident: Incident, now: datetime, calm: timedelta) -> Incident:

@@ -34,11 +34,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Message:
-    """A title and its entries. ``identity``: the same for the same news, so that a mailbox can drop a repetition."""
+    """A title and its entries. ``about``: what it tells, the same for the same news, so that a mailbox can drop a
+    repetition: ``opened`` or ``recovered`` with incident and severity, ``summary`` with its date, ``test`` with its time."""
 
     title: str
     items: Sequence[Item]
-    identity: str = ""
+    about: Sequence[tuple[str, ...]] = ()
 
     def slack(self) -> dict[str, Any]:
         """The webhook's payload: the title as text for notifications, then a block an entry."""
@@ -67,7 +68,8 @@ class Message:
         mail["Subject"] = " ".join(self.title.split())
         mail["From"] = sender
         mail["To"] = ", ".join(recipients)
-        identity = hashlib.sha256(f"{self.identity or self.text()}".encode()).hexdigest()[:32]
+        about = "\n".join(" ".join(one) for one in self.about) or self.text()
+        identity = hashlib.sha256(about.encode()).hexdigest()[:32]
         mail["Message-ID"] = f"<{identity}@iot-platform>"
         mail["Auto-Submitted"] = "auto-generated"
         mail.set_content(self.text())
@@ -94,8 +96,8 @@ def news(incidents: Sequence[tuple[str, Incident]], dagster_url: str, now: datet
     if len(items) > SHOWN:
         left = len(items) - SHOWN
         items = [*items[:SHOWN], Item(f"… and {left} more", "All of them: `iot alerts list`.")]
-    identity = "\n".join(sorted(f"{what} {one.incident_id} {one.severity}" for what, one in incidents))
-    return Message(_title(opened, ended), items, identity)
+    about = sorted((what, one.incident_id, one.severity) for what, one in incidents)
+    return Message(_title(opened, ended), items, about)
 
 
 def _title(opened: Sequence[Incident], ended: Sequence[Incident]) -> str:
@@ -133,7 +135,7 @@ def trial(now: datetime) -> Message:
     return Message(
         "Test of the alerts of the IoT platform",
         [Item("This channel works", f"Sent by `iot alerts test`, {_moment(now)}. Nothing is wrong.")],
-        f"test {now.isoformat()}",
+        [("test", now.isoformat())],
     )
 
 
@@ -147,7 +149,7 @@ def summary_message(summary: DailySummary, dagster_url: str) -> Message:
         items.append(Item(title, sentence + left, rows=[*names, *([cell(row[name]) for name in row] for row in shown)]))
     if dagster_url:
         items.append(Item("The report", "", f"{dagster_url.rstrip('/')}/assets/reports/daily_report"))
-    return Message(f"Daily summary of {summary.day} (UTC)", items, f"summary {summary.day}")
+    return Message(f"Daily summary of {summary.day} (UTC)", items, [("summary", summary.day.isoformat())])
 
 
 def _moment(moment: datetime) -> str:

@@ -5,6 +5,7 @@ import dagster as dg
 from iot_platform.alerts.failed_runs import FailedRuns
 from iot_platform.alerts.gather import Gatherer
 from iot_platform.alerts.memory import Memory
+from iot_platform.alerts.outbox import Outbox
 from iot_platform.alerts.resource import AlertChannels
 from iot_platform.alerts.summary import retry_summary
 from iot_platform.alerts.watch import watch
@@ -16,6 +17,7 @@ INTERVAL_SECONDS = 30
 def alerts_sensor() -> dg.SensorDefinition:
     """Keeps the incidents, and sends what is new of them."""
     runs = FailedRuns()  # logs of ended runs do not change: read once a process
+    news, summaries = Outbox(), Outbox()  # what a slow server takes longer over than one look may last
 
     @dg.sensor(
         name="alerts",
@@ -35,10 +37,10 @@ def alerts_sensor() -> dg.SensorDefinition:
             runs,
         )
         settings = alerts.settings(platform.settings)
-        found = watch(gatherer, settings, Memory.load(context.cursor), platform.now())
+        found = watch(gatherer, settings, Memory.load(context.cursor), platform.now(), news)
         memory, said = found.memory, list[str]()
         if not found.deliveries:  # one round of messages a tick: it stays short even when every server hangs
-            memory, said = retry_summary(platform.lake, settings, memory, platform.now())
+            memory, said = retry_summary(platform.lake, settings, memory, platform.now(), summaries)
         return dg.SensorResult(skip_reason="; ".join([found.told, *said]), cursor=memory.dump())
 
     return alerts_tick

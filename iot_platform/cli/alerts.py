@@ -25,8 +25,9 @@ def test() -> None:
 
     Example: IOT_SMTP_HOST=mail.example.org iot alerts test
     """
-    from iot_platform.alerts.channels import configured, deliver
+    from iot_platform.alerts.channels import configured
     from iot_platform.alerts.messages import trial
+    from iot_platform.alerts.outbox import deliver
 
     channels = configured(load_settings())
     if not channels:
@@ -37,12 +38,15 @@ def test() -> None:
         table(
             "Test message",
             ("channel", "to", "delivered", "seconds", "why not"),
-            [(one.channel, targets[one.channel], one.is_delivered, one.seconds, one.error or None) for one in deliveries],
+            [
+                (one.channel, targets[one.channel], one.is_delivered, one.seconds, one.error or one.note or None)
+                for one in deliveries
+            ],
         )
     )
-    if failed := [one for one in deliveries if not one.is_delivered]:
+    if failed := [one for one in deliveries if one.error or one.note]:
         raise ServiceError(
-            "; ".join(f"{one.channel}: {one.error}" for one in failed), "Correct the channel's settings: docs/alerts.md."
+            "; ".join(f"{one.channel}: {one.told}" for one in failed), "Correct the channel's settings: docs/alerts.md."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 import subprocess
@@ -27,13 +28,14 @@ USER, PASSWORD = "alerts@example.org", "smtp-secret-71ab"
 
 @dataclass
 class Webhook:
-    """What arrived, and how the next requests are answered: a status, or never until ``release`` is set."""
+    """What arrived, and how the next requests are answered: a status, or not before ``release`` is set, if ever."""
 
     url: str = ""
     received: list[dict[str, Any]] = field(default_factory=list)
     status: int = 200
     body: str = "ok"
     hangs: bool = False
+    waits: bool = False  # until ``release`` is set, and takes the message then
     asked: int = 0
     release: threading.Event = field(default_factory=threading.Event)
 
@@ -54,6 +56,8 @@ def running_webhook() -> Iterator[Webhook]:
             if webhook.hangs:
                 webhook.release.wait(60)
                 return
+            if webhook.waits:
+                webhook.release.wait(60)
             if webhook.status == 200 and self.path == WEBHOOK_PATH:
                 webhook.received.append(content)
             answer = webhook.body.encode()
@@ -87,6 +91,21 @@ class Mailbox:
     mails: list[EmailMessage] = field(default_factory=list)
     recipients: list[list[str]] = field(default_factory=list)
     answer: str = ""  # instead of taking the next mails
+    greeting_seconds: float = 0.0
+    unknown: str = ""  # recipients with this in their address are refused
+
+    async def handle_RCPT(self, server: Any, session: Any, envelope: Envelope, address: str, options: list[str]) -> str:
+        if self.unknown and self.unknown in address:
+            return "550 no such mailbox"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_EHLO(
+        self, server: Any, session: Any, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        await asyncio.sleep(self.greeting_seconds)
+        return responses
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Envelope) -> str:
         if self.answer:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from iot_platform.alerts import channels
-from iot_platform.alerts.channels import Delivery, configured, deliver
+from iot_platform.alerts.channels import Delivery, configured
 from iot_platform.alerts.messages import Item, Message, trial
-from iot_platform.local.process import LOOPBACK, free_ports
+from iot_platform.alerts.outbox import UNDER_WAY, Outbox, deliver
+from iot_platform.local.process import LOOPBACK, free_ports, wait_until
 from iot_platform.settings import Settings
 from iot_platform_tests.alerts.receivers import (
     PASSWORD,
@@ -88,24 +89,61 @@ def test_an_answer_that_is_not_ok_is_a_failure_that_names_it(
     assert [one.error for one in sent(make_settings(slack_webhook_url=webhook.url))] == [said]
 
 
-def test_a_receiver_that_hangs_costs_seconds_and_the_other_channel_is_told(
+def test_a_receiver_that_hangs_costs_no_time_and_the_other_channel_is_told(
     make_settings: MakeSettings, webhook: Webhook, mailbox: Mailbox
 ) -> None:
     webhook.hangs = True
     began = monotonic()
-    slack, mail = sent(mail_settings(make_settings, mailbox.port, slack_webhook_url=webhook.url))
-    assert slack.error == "no answer within 3 s" and mail.is_delivered and len(mailbox.mails) == 1
-    assert monotonic() - began < 6
+    settings = mail_settings(make_settings, mailbox.port, slack_webhook_url=webhook.url)
+    slack, mail = Outbox().send(dict.fromkeys(configured(settings), MESSAGE), seconds=1)
+    assert slack.error == UNDER_WAY and mail.is_delivered and len(mailbox.mails) == 1
+    assert monotonic() - began < 4
 
 
-def test_a_server_that_says_a_little_now_and_then_is_given_up_at_the_deadline(
-    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(channels, "STEP_SECONDS", 30.0)
+def test_a_server_that_does_not_answer_is_given_up_at_the_deadline(make_settings: MakeSettings) -> None:
     with socket.create_server((LOOPBACK, 0)) as silent:
         settings = mail_settings(make_settings, silent.getsockname()[1])
         (delivery,) = deliver(dict.fromkeys(configured(settings), MESSAGE), seconds=0.3)
     assert delivery.error == "no answer within 0.3 s" and delivery.seconds < 2
+
+
+def test_what_is_slow_is_finished_in_the_background_and_told_once(make_settings: MakeSettings, webhook: Webhook) -> None:
+    webhook.waits = True
+    outbox = Outbox()
+    (slack,) = configured(make_settings(slack_webhook_url=webhook.url))
+    (first,) = outbox.send({slack: MESSAGE}, seconds=0.05)
+    assert first.is_under_way and not first.is_delivered and outbox.is_busy("slack") and outbox.ended() == []
+    webhook.release.set()
+    assert wait_until(lambda: bool(webhook.received), 10)
+    ended: list[Delivery] = []
+    assert wait_until(lambda: bool(ended.extend(outbox.ended()) or ended), 10)
+    assert [one.error for one in ended] == [""] and not outbox.is_busy("slack") and outbox.ended() == []
+
+
+def test_what_never_ends_is_given_up_and_the_channel_is_free_again(make_settings: MakeSettings, webhook: Webhook) -> None:
+    webhook.hangs = True
+    outbox = Outbox(longest=0.2)
+    (slack,) = configured(make_settings(slack_webhook_url=webhook.url))
+    assert outbox.send({slack: MESSAGE}, seconds=0.01)[0].is_under_way
+    ended: list[Delivery] = []
+    assert wait_until(lambda: bool(ended.extend(outbox.ended()) or ended), 10)
+    assert ended[0].error == "no answer within 0.2 s" and not outbox.is_busy("slack")
+
+
+def test_a_mail_server_that_greets_after_seconds_is_waited_for(make_settings: MakeSettings, mailbox: Mailbox) -> None:
+    mailbox.greeting_seconds = 4
+    (delivery,) = sent(mail_settings(make_settings, mailbox.port))
+    assert delivery.is_delivered and len(mailbox.mails) == 1
+
+
+def test_recipients_that_are_refused_while_others_are_not_are_told(make_settings: MakeSettings, mailbox: Mailbox) -> None:
+    mailbox.unknown = "b@example.org"
+    (delivery,) = sent(mail_settings(make_settings, mailbox.port))
+    assert delivery.is_delivered and delivery.told == "refused for b@example.org (SMTP 550)"
+    assert mailbox.recipients == [["a@example.org"]]
+    mailbox.unknown = "@"
+    (delivery,) = sent(mail_settings(make_settings, mailbox.port))
+    assert delivery.error == "every recipient was refused"
 
 
 def test_nobody_there_a_wrong_address_and_half_a_configuration_are_said(make_settings: MakeSettings) -> None:
@@ -166,7 +204,7 @@ def test_a_defect_in_one_channel_is_a_failure_of_its_own(make_settings: MakeSett
     class Broken:
         name = target = "broken"
 
-        def send(self, message: Message) -> None:
+        def send(self, message: Message) -> str:
             raise KeyError("nobody thought of this")
 
     assert [one.error for one in deliver({Broken(): MESSAGE, mail: trial(NOW)})] == ["failed with KeyError", ""]

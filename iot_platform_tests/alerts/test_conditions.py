@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from iot_platform.alerts.conditions import Bounds, failed_runs, look
-from iot_platform.alerts.facts import CheckResult, Facts, FailedRun, Freshness, Ingest
-from iot_platform.alerts.incidents import Finding, advance
+from iot_platform.alerts.facts import CheckResult, Facts, FailedRun, FailedRunsSeen, Freshness, Ingest
+from iot_platform.alerts.incidents import Finding, Incident, advance
 from iot_platform.alerts.memory import KEPT_STALE, Memory
 from iot_platform_tests.conftest import MakeSettings
 
@@ -25,7 +25,7 @@ def bounds(make_settings: MakeSettings) -> Bounds:
 
 
 def clean(now: datetime = NOW) -> Facts:
-    return Facts(now, runs=(), checks=(), freshness=(), stale={}, ingest=Ingest({"t": 0}, 50))
+    return Facts(now, runs=FailedRunsSeen(), checks=(), freshness=(), stale={}, ingest=Ingest({"t": 0}, 50))
 
 
 def watched(looks: list[Facts], bounds: Bounds) -> list[Finding]:
@@ -33,8 +33,14 @@ def watched(looks: list[Facts], bounds: Bounds) -> list[Finding]:
     memory, findings = Memory(), []
     for facts in looks:
         memory = Memory.load(memory.follow(facts, bounds.lag_records).dump())
-        findings, _ = look(facts, memory, [], bounds)
+        findings = look(facts, memory, [], bounds).findings
     return findings
+
+
+def after(known: list[Incident], facts: Facts, bounds: Bounds) -> list[Incident]:
+    """The incidents after a look."""
+    sight = look(facts, Memory(), known, bounds)
+    return advance(known, *sight, facts.now, calm=bounds.calm, forget=bounds.forget)
 
 
 def each(minutes: int, facts: Facts) -> list[Facts]:
@@ -42,12 +48,12 @@ def each(minutes: int, facts: Facts) -> list[Facts]:
 
 
 def test_nothing_wrong_finds_nothing(bounds: Bounds) -> None:
-    assert look(clean(), Memory(), [], bounds) == ([], set())
+    assert look(clean(), Memory(), [], bounds) == ([], set(), set())
 
 
 def test_what_was_not_looked_at_is_unknown_and_not_well(bounds: Bounds) -> None:
-    findings, unknown = look(Facts(NOW), Memory(), [], bounds)
-    assert findings == []
+    findings, resolved, unknown = look(Facts(NOW), Memory(), [], bounds)
+    assert findings == [] and resolved == set()
     assert unknown == {
         "run_failure", "failed_check", "quarantine_rate", "late_rate", "stale_asset", "stuck_ingest", "lag",
     }  # fmt: skip
@@ -83,7 +89,7 @@ def test_errors_of_checks_are_incidents_and_warnings_as_chosen(
         CheckResult("silver/readings", "conservation", D, True),
         CheckResult("silver/readings", "dates_are_fresh", None, False, False),
     ]
-    findings, _ = look(replace(clean(), checks=checks), Memory(), [], bounds)
+    findings = look(replace(clean(), checks=checks), Memory(), [], bounds).findings
     assert sorted(one.kind for one in findings) == kinds
     assert findings[0].summary == "silver/readings of 2026-03-10: contract: 3 rows"
     assert findings[0].place == "/assets/silver/readings?view=checks" and findings[0].day == D
@@ -91,17 +97,46 @@ def test_errors_of_checks_are_incidents_and_warnings_as_chosen(
 
 def test_a_check_fails_until_a_newer_result_of_the_same_date_passes(bounds: Bounds) -> None:
     failed = CheckResult("silver/readings", "contract", D, False)
-    findings, _ = look(replace(clean(), checks=[failed]), Memory(), [], bounds)
-    known = advance([], findings, set(), NOW, calm=bounds.calm, forget=bounds.forget)
-    still, _ = look(clean(), Memory(), known, bounds)
-    assert [one.key for one in still] == [known[0].key]
+    known = after([], replace(clean(), checks=[failed]), bounds)
+    assert after(known, clean(NOW + DAY), bounds) == known
     other_date = replace(failed, day=D + DAY, passed=True)
-    still, _ = look(replace(clean(), checks=[other_date]), Memory(), known, bounds)
-    assert [one.key for one in still] == [known[0].key]
-    over, _ = look(replace(clean(), checks=[replace(failed, passed=True)]), Memory(), known, bounds)
-    assert over == []
-    known = advance(known, over, set(), NOW, calm=bounds.calm, forget=bounds.forget)
-    assert look(clean(), Memory(), known, bounds)[0] == []  # and it does not come back by itself
+    assert after(known, replace(clean(NOW + DAY), checks=[other_date]), bounds) == known
+    over = replace(clean(NOW + DAY), checks=[replace(failed, passed=True)])
+    (one,) = known = after(known, over, bounds)
+    assert one.cleared_at == NOW + DAY
+    (one,) = after(known, clean(NOW + DAY + bounds.calm), bounds)  # and it does not come back by itself
+    assert one.ending == "recovered"
+
+
+def test_a_check_that_passes_after_more_than_the_time_to_forget_has_recovered(bounds: Bounds) -> None:
+    """The looks stopped meanwhile; or it kept failing."""
+    failed = CheckResult("silver/readings", "contract", D, False, at=NOW)
+    passed_late = replace(clean(NOW + 15 * DAY), checks=[replace(failed, passed=True)])
+    for between in ([], [replace(clean(NOW + n * DAY), checks=[replace(failed, at=NOW + n * DAY)]) for n in range(16)]):
+        known: list[Incident] = []
+        later = clean(NOW + 15 * DAY + bounds.calm)
+        for facts in [replace(clean(), checks=[failed]), *between, passed_late, later]:
+            known = after(known, facts, bounds)
+        assert [one.ending for one in known] == ["recovered"]
+
+
+def test_what_nobody_repeats_is_forgotten_when_its_time_is_over_and_not_before(bounds: Bounds) -> None:
+    check = CheckResult("silver/readings", "late_rate", D, False, at=NOW)
+    run = FailedRun("r1", "silver/readings", "disk full", NOW, [D])
+    known = after([], replace(clean(), checks=[check], runs=FailedRunsSeen([run])), bounds)
+    assert len(known) == 2
+    known = after(known, replace(clean(NOW + 13 * DAY)), bounds)
+    assert all(one.is_open and one.cleared_at is None for one in known)
+    assert {one.ending for one in after(known, clean(NOW + bounds.forget), bounds)} == {"expired"}
+
+
+def test_a_failed_run_is_over_by_its_work_done_alone(bounds: Bounds) -> None:
+    run = FailedRun("r1", "silver/readings", "disk full", NOW, [D])
+    known = after([], replace(clean(), runs=FailedRunsSeen([run])), bounds)
+    assert after(known, replace(clean(), runs=FailedRunsSeen((), {"another"})), bounds) == known
+    assert after(known, replace(clean(), runs=FailedRunsSeen([run], {"r1"})), bounds) == known
+    (one,) = after(known, replace(clean(NOW + 15 * DAY), runs=FailedRunsSeen((), {"r1"})), bounds)
+    assert one.is_open and one.cleared_at == NOW + 15 * DAY
 
 
 @pytest.mark.parametrize(
@@ -111,7 +146,7 @@ def test_an_asset_whose_freshness_fails_is_stale(
     make_settings: MakeSettings, state: str, warnings: str, count: int
 ) -> None:
     facts = replace(clean(), freshness=[Freshness("silver/readings", state, NOW)])
-    findings, _ = look(facts, Memory(), [], Bounds.of(make_settings(alert_warnings=warnings)))
+    findings = look(facts, Memory(), [], Bounds.of(make_settings(alert_warnings=warnings))).findings
     assert [(one.kind, one.subject) for one in findings] == [("stale_asset", "silver/readings")] * count
 
 
@@ -151,7 +186,7 @@ def test_a_broker_that_stays_silent_is_an_incident_and_hides_no_other(bounds: Bo
     silent = replace(clean(), ingest=Ingest(None, 50, problem="no broker answers"))
     (found,) = watched(each(10, silent), bounds)
     assert (found.kind, found.subject) == ("stuck_ingest", "kafka")
-    assert look(silent, Memory(), [], bounds)[1] == {"stuck_ingest", "lag"}
+    assert look(silent, Memory(), [], bounds).unknown == {"stuck_ingest", "lag"}
     assert watched([*each(10, silent), clean(NOW + 11 * MINUTE)], bounds) == []
 
 

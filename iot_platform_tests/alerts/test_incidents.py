@@ -22,9 +22,13 @@ def finding(subject: str = "t", kind: str = "lag", **chosen: object) -> Finding:
 
 
 def stepped(
-    known: list[Incident], found: list[Finding], now: datetime, unknown: frozenset[str] = frozenset()
+    known: list[Incident],
+    found: list[Finding],
+    now: datetime,
+    unknown: frozenset[str] = frozenset(),
+    resolved: frozenset[tuple[str, str]] = frozenset(),
 ) -> list[Incident]:
-    return advance(known, found, unknown, now, calm=CALM, forget=FORGET)
+    return advance(known, found, resolved, unknown, now, calm=CALM, forget=FORGET)
 
 
 def told(incidents: list[Incident], now: datetime) -> tuple[list[Incident], list[tuple[str, str]]]:
@@ -35,7 +39,8 @@ def told(incidents: list[Incident], now: datetime) -> tuple[list[Incident], list
         what = one.news_for("slack")
         if what:
             said.append((what, one.subject))
-            one = replace(one, told={"slack": replace(one.told.get("slack", Told()), **{what: now})})  # noqa: PLW2901
+            changed = {what: now} | ({"severity": one.severity} if what == "opened" else {})
+            one = replace(one, told={"slack": replace(one.told.get("slack", Told()), **changed)})  # noqa: PLW2901
         after.append(one)
     return after, said
 
@@ -90,6 +95,26 @@ def test_a_warning_that_becomes_an_error_is_told_again_and_once() -> None:
     assert said == [("opened", "t")] and known[0].summary == "far behind" and len(known) == 1
     known, said = told(stepped(known, [worse], NOW + 2 * TICK), NOW + 2 * TICK)
     assert said == [] and told(stepped(known, [finding(severity="WARN")], NOW + 3 * TICK), NOW)[1] == []
+
+
+def test_what_got_worse_while_a_channel_was_paused_is_still_told_to_be_over() -> None:
+    known, said = told(stepped([], [finding(severity="WARN")], NOW), NOW)
+    known = stepped(known, [finding(severity="ERROR")], NOW + TICK)  # and nothing can be sent
+    known = stepped(stepped(known, [], NOW + 2 * TICK), [], NOW + 2 * TICK + CALM)
+    assert said == [("opened", "t")] and told(known, NOW)[1] == [("recovered", "t")]
+
+
+def test_what_failed_within_the_time_is_kept_however_long_ago_it_began() -> None:
+    known, _ = told(stepped([], [finding(kind="run_failure", run_id="r0")], NOW), NOW)
+    for n in range(1, 17):
+        now = NOW + n * timedelta(days=1)
+        known = stepped(known, [finding(kind="run_failure", failed_at=now, run_id=f"r{n}")], now)
+        known, said = told(stepped(known, [], now + TICK), now)
+        assert said == [] and known[0].is_open and known[0].run_id == f"r{n}"
+    now = known[0].failed_at or NOW
+    known = stepped(known, [], now + TICK, resolved=frozenset({known[0].key}))
+    known, said = told(stepped(known, [], now + TICK + CALM), now)
+    assert said == [("recovered", "t")] and known[0].ending == "recovered"
 
 
 def test_a_failed_check_that_nobody_repeats_is_dropped_without_a_word() -> None:

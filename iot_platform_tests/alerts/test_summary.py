@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,10 +15,11 @@ from iot_platform.alerts.book import Book, copy_to_table
 from iot_platform.alerts.incidents import Incident
 from iot_platform.alerts.memory import Memory
 from iot_platform.alerts.messages import summary_message
+from iot_platform.alerts.outbox import Outbox
 from iot_platform.alerts.summary import retry_summary
 from iot_platform.contracts.tables import TABLES
 from iot_platform.lake.ledger import date_ledger
-from iot_platform.local.process import LOOPBACK
+from iot_platform.local.process import LOOPBACK, wait_until
 from iot_platform.reports.daily import DailySummary, daily_summary
 from iot_platform.settings import Settings
 from iot_platform_tests.alerts.receivers import Mailbox, Webhook
@@ -174,26 +176,45 @@ def test_a_channel_that_failed_is_sent_the_summary_later_and_the_other_not_again
     webhook.status, webhook.body = 503, ""
     now = at(D + DAY, 6)
     assert [one.error for one in send_summary(channels, summary(), now)] == ["HTTP 503", ""]
-    memory, said = retry_summary(small.lake, channels, Memory(), now)
+    memory, said = retry_summary(small.lake, channels, Memory(), now, Outbox())
     assert said == ["summary of 2026-03-10 by slack: HTTP 503"] and not memory.may_send("slack", now)
-    assert retry_summary(small.lake, channels, memory, now)[1] == []
+    assert retry_summary(small.lake, channels, memory, now, Outbox())[1] == []
     webhook.status = 200
-    memory, said = retry_summary(small.lake, channels, memory, now + timedelta(minutes=1))
+    memory, said = retry_summary(small.lake, channels, memory, now + timedelta(minutes=1), Outbox())
     assert said == ["summary of 2026-03-10 by slack: sent"] and memory.may_send("slack", now)
-    assert retry_summary(small.lake, channels, memory, now + timedelta(minutes=2))[1] == []
+    assert retry_summary(small.lake, channels, memory, now + timedelta(minutes=2), Outbox())[1] == []
     assert (len(webhook.received), len(mailbox.mails)) == (1, 1)
+
+
+def test_a_summary_that_is_slow_to_arrive_is_noted_when_it_did_and_not_sent_again(
+    channels: Settings, webhook: Webhook, small: SmallLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = at(D + DAY, 6)
+    slack_alone = channels.model_copy(update={"smtp_host": ""})
+    webhook.status = 503
+    send_summary(slack_alone, summary(), now)
+    webhook.status, webhook.waits = 200, True
+    outbox = Outbox()
+    monkeypatch.setattr(outbox, "send", partial(outbox.send, seconds=0.05))
+    memory, said = retry_summary(small.lake, slack_alone, Memory(), now, outbox)
+    assert said == ["summary of 2026-03-10 by slack: under way"] and memory == Memory()
+    assert retry_summary(small.lake, slack_alone, memory, now, outbox)[1] == [] and webhook.asked == 2
+    webhook.release.set()
+    assert wait_until(lambda: bool(said.extend(retry_summary(small.lake, slack_alone, memory, now, outbox)[1]) or said[1:]), 10)
+    assert said[1:] == ["summary of 2026-03-10 by slack: sent"]
+    assert retry_summary(small.lake, slack_alone, memory, now, Outbox())[1] == [] and len(webhook.received) == 1
 
 
 def test_a_summary_of_long_ago_is_no_news(channels: Settings, webhook: Webhook, small: SmallLake) -> None:
     webhook.status = 503
     send_summary(channels, summary(), at(D + DAY, 6))
     asked = webhook.asked
-    assert retry_summary(small.lake, channels, Memory(), NOW)[1] == [] and webhook.asked == asked
-    assert retry_summary(small.lake, channels.model_copy(update={"smtp_host": ""}), Memory(), NOW)[1] == []
+    assert retry_summary(small.lake, channels, Memory(), NOW, Outbox())[1] == [] and webhook.asked == asked
+    assert retry_summary(small.lake, channels.model_copy(update={"smtp_host": ""}), Memory(), NOW, Outbox())[1] == []
 
 
 def test_a_lake_that_cannot_be_read_is_said_and_stops_nothing(channels: Settings, small: SmallLake) -> None:
     small.lake.settings.home.mkdir(parents=True)
     (small.lake.settings.home / "lake").write_text("in the way")
-    _, said = retry_summary(small.lake, channels, Memory(), at(D + DAY, 6))
+    _, said = retry_summary(small.lake, channels, Memory(), at(D + DAY, 6), Outbox())
     assert len(said) == 1 and "ops/incidents" in said[0]

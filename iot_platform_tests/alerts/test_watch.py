@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -12,15 +14,18 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
 
-from iot_platform.alerts.book import book_file, listed, read_book
+from iot_platform.alerts import failed_runs
+from iot_platform.alerts.book import book_file, listed, read_book, write_book
+from iot_platform.alerts.failed_runs import FailedRuns
 from iot_platform.alerts.gather import Gatherer
 from iot_platform.alerts.memory import Memory
+from iot_platform.alerts.outbox import Outbox
 from iot_platform.alerts.resource import AlertChannels
 from iot_platform.alerts.watch import Look, watch
 from iot_platform.assets.platform import Platform
 from iot_platform.definitions import build_defs
 from iot_platform.errors import PlatformError
-from iot_platform.local.process import LOOPBACK
+from iot_platform.local.process import LOOPBACK, wait_until
 from iot_platform.settings import Settings
 from iot_platform_tests.alerts.breakable import BROKEN, DEFS, after, mend, readings
 from iot_platform_tests.alerts.receivers import Mailbox, Webhook
@@ -28,9 +33,11 @@ from iot_platform_tests.assets.small_lake import SmallLake
 from iot_platform_tests.conftest import MakeSettings
 
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 CALM = timedelta(minutes=6)
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
 @pytest.fixture(autouse=True)
 def _whole() -> Iterator[None]:
     yield
@@ -41,6 +48,14 @@ def _whole() -> Iterator[None]:
 def instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as instance:
         yield instance
+
+
+def failing(instance: dg.DagsterInstance, day: str) -> str:
+    """A run that fails before it begins; its id."""
+    job = DEFS.resolve_implicit_global_asset_job_def().get_subset(asset_selection={after.key})
+    run_ = instance.create_run_for_job(job, asset_selection=frozenset({after.key}), tags={"dagster/partition": day})
+    instance.report_run_failed(run_, "no such image")
+    return run_.run_id
 
 
 def run(instance: dg.DagsterInstance, first: str, last: str = "") -> dg.DagsterRun:
@@ -66,10 +81,11 @@ class Watching:
         self.gatherer = Gatherer(
             self.instance, self.small.lake, graph.get_all_asset_keys(), graph.asset_check_keys
         )
+        self.outbox = Outbox()
 
     def look(self, later: timedelta = timedelta(0)) -> Look:
         self.now += later
-        found = watch(self.gatherer, self.settings, Memory.load(self.cursor), self.now)
+        found = watch(self.gatherer, self.settings, Memory.load(self.cursor), self.now, self.outbox)
         self.cursor = found.memory.dump()
         return found
 
@@ -162,6 +178,72 @@ def test_what_failed_long_ago_opens_nothing_on_a_first_look(watching: Watching) 
     assert watching.look(timedelta(days=15)).still_open == 0
 
 
+def test_a_run_that_is_repeated_after_more_than_the_time_to_forget_has_recovered(
+    watching: Watching, webhook: Webhook
+) -> None:
+    """Its attempts went on meanwhile, or nobody looked: both are told by what was made, not by the incident's age."""
+    BROKEN["dates"] = {"2026-03-10"}
+    run(watching.instance, "2026-03-10")
+    watching.look()
+    book = read_book(watching.settings)
+    (one,) = book.incidents
+    write_book(watching.settings, replace(book, incidents=[replace(one, opened_at=one.opened_at - timedelta(days=16))]))
+    watching.restart()
+    run(watching.instance, "2026-03-10")
+    watching.look(MINUTE)
+    assert read_book(watching.settings).incidents[0].run_id != one.run_id
+    BROKEN["dates"] = set()
+    run(watching.instance, "2026-03-10")
+    watching.look(timedelta(days=15))
+    watching.look(CALM)
+    assert webhook.titles == ["[error] Run failed: silver/readings", "[over] Run failed: silver/readings"]
+
+
+def test_a_failed_run_is_not_over_because_many_others_failed_since(
+    watching: Watching, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failed_runs, "PAGE", 3)
+    failing(watching.instance, "2026-03-09")
+    BROKEN["dates"] = {"2026-03-10"}
+    run(watching.instance, "2026-03-10")
+    watching.look()
+    for _ in range(7):
+        failing(watching.instance, "2026-03-09")
+    watching.look(MINUTE)
+    watching.restart()
+    watching.look(CALM)
+    assert watching.look(CALM).still_open == 2 and webhook.titles == ["[error] 2 incident(s)"]
+    BROKEN["dates"] = set()
+    run(watching.instance, "2026-03-10")
+    watching.look(MINUTE)
+    assert watching.look(CALM).still_open == 1
+    assert webhook.titles[1:] == ["[over] Run failed: silver/readings"]
+
+
+def test_of_very_many_failed_runs_some_are_looked_at_at_once_and_none_is_over_before_all_were(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = FailedRuns()
+    days = [f"2026-03-{n:02}" for n in range(1, 8)]
+    ids = [failing(watching.instance, day) for day in days]
+    run(watching.instance, days[0], days[-1])
+    again = failing(watching.instance, "2026-03-09")
+    monkeypatch.setattr(failed_runs, "LOOKED_AT", 3)
+    looks = [runs.look(watching.instance, watching.now - DAY, ids) for _ in range(4)]
+    assert [[one.run_id for one in seen.unmade] for seen in looks] == [[again]] * 4
+    assert [set(seen.over) for seen in looks] == [set(), set(), set(), set(ids)]
+
+
+def test_a_run_that_dagster_forgot_is_neither_open_nor_over(watching: Watching, webhook: Webhook) -> None:
+    BROKEN["dates"] = {"2026-03-10"}
+    failed = run(watching.instance, "2026-03-10")
+    watching.look()
+    watching.instance.delete_run(failed.run_id)
+    watching.look(MINUTE)
+    assert watching.look(CALM).still_open == 1
+    assert watching.look(timedelta(days=14)).still_open == 0 and len(webhook.received) == 1
+
+
 def test_a_lost_cursor_repeats_nothing(watching: Watching, webhook: Webhook) -> None:
     BROKEN.update(check=False, dates={"2026-03-12"})
     run(watching.instance, "2026-03-10")
@@ -179,10 +261,7 @@ def test_a_run_that_only_its_check_failed_is_told_as_the_check(watching: Watchin
 
 
 def test_a_run_that_never_began_is_an_incident_until_the_same_succeeds(watching: Watching, webhook: Webhook) -> None:
-    run_ = watching.instance.create_run_for_job(DEFS.resolve_implicit_global_asset_job_def().get_subset(
-        asset_selection={after.key}), asset_selection=frozenset({after.key}), tags={"dagster/partition": "2026-03-10"},
-    )  # fmt: skip
-    watching.instance.report_run_failed(run_, "no such image")
+    failing(watching.instance, "2026-03-10")
     watching.look()
     (message,) = webhook.received
     assert "no such image" in message["blocks"][1]["text"]["text"]
@@ -275,6 +354,82 @@ def test_what_was_over_before_a_channel_could_be_reached_is_told_by_its_end_alon
     watching.look(10 * MINUTE)
     watching.look(10 * MINUTE)
     assert webhook.titles == ["[over] Run failed: silver/readings"]
+
+
+def test_what_begins_and_ends_within_a_pause_is_told_by_its_end_alone(watching: Watching, webhook: Webhook) -> None:
+    failing(watching.instance, "2026-03-09")
+    webhook.status = 500
+    watching.look()
+    BROKEN["dates"] = {"2026-03-10"}
+    run(watching.instance, "2026-03-10")
+    watching.look(timedelta(seconds=10))
+    (told,) = [one.told for one in read_book(watching.settings).incidents if one.subject == "silver/readings"]
+    assert told["slack"].error == "paused" and webhook.asked == 1
+    BROKEN["dates"] = set()
+    run(watching.instance, "2026-03-10")
+    watching.look(timedelta(seconds=10))
+    webhook.status = 200
+    watching.look(CALM)
+    assert webhook.titles == ["[error] 1 incident(s), 1 over"]
+
+
+def test_a_slow_channel_gets_each_message_once_and_is_waited_for_in_the_background(
+    watching: Watching, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching.outbox, "send", partial(watching.outbox.send, seconds=0.05))
+    webhook.waits = True
+    failing(watching.instance, "2026-03-09")
+    assert watching.look().told == "1 incident(s) open; 1 new; slack: under way"
+    BROKEN["dates"] = {"2026-03-10"}
+    run(watching.instance, "2026-03-10")
+    watching.look(MINUTE)
+    assert webhook.asked == 1, "nothing is sent to a channel that is busy"
+    assert {one.told["slack"].error for one in read_book(watching.settings).incidents} == {"under way"}
+    webhook.waits = False
+    webhook.release.set()
+    assert wait_until(lambda: len(webhook.received) == 1, 10)
+
+    def is_known() -> bool:
+        watching.look(MINUTE)
+        return not any(one.told["slack"].error for one in read_book(watching.settings).incidents)
+
+    assert wait_until(is_known, 10)
+    watching.look(MINUTE)
+    assert webhook.asked == len(webhook.received) == 2, "the first once, then what waited for it"
+    assert webhook.titles[1] == "[error] Run failed: silver/readings"
+
+
+@pytest.mark.parametrize("spoil", ["torn", "a key is missing", "a list"])
+def test_a_book_that_cannot_be_understood_is_set_aside_and_made_again_from_the_table(
+    watching: Watching, webhook: Webhook, spoil: str
+) -> None:
+    BROKEN["dates"] = {"2026-03-10"}
+    run(watching.instance, "2026-03-10")
+    watching.look()
+    file = book_file(watching.settings)
+    text = file.read_text()
+    bad = {"torn": text[: len(text) // 2], "a key is missing": text.replace('"opened_at"', '"began"'), "a list": "[]"}[spoil]
+    file.write_text(bad)
+    with pytest.raises(PlatformError, match="is no book of incidents"):
+        read_book(watching.settings)
+    found = watching.look(MINUTE)
+    assert "made again from ops/incidents" in found.told and found.opened == 0
+    assert [path.read_text() for path in file.parent.glob("*.bad")] == [bad]
+    BROKEN["dates"] = set()
+    run(watching.instance, "2026-03-10")
+    watching.look(MINUTE)
+    watching.look(CALM)
+    assert webhook.titles == ["[error] Run failed: silver/readings", "[over] Run failed: silver/readings"]
+
+
+def test_a_bad_book_and_a_bad_lake_begin_anew_and_tell_again(watching: Watching, webhook: Webhook) -> None:
+    failing(watching.instance, "2026-03-10")
+    book_file(watching.settings).parent.mkdir(parents=True)
+    book_file(watching.settings).write_text("{")
+    (watching.settings.home / "lake").write_text("in the way")
+    assert "begun anew" in watching.look().told and len(webhook.received) == 1
+    watching.look(MINUTE)
+    assert len(webhook.received) == 1
 
 
 def test_a_crash_after_the_message_and_before_the_book_repeats_it_and_loses_nothing(
