@@ -6,6 +6,7 @@ module wires nothing; building definitions reads the topics file and the dbt man
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ from iot_platform.automation.schedules import close_day
 from iot_platform.automation.streaming_sensor import streaming_sensor
 from iot_platform.checks.asset_checks import asset_checks
 from iot_platform.lake.levels import daily_transforms
+from iot_platform.local.dagster_home import parted
 from iot_platform.marts.build import manifest as dbt_manifest
 from iot_platform.settings import Settings, load_settings
 
@@ -106,5 +108,8 @@ def _definitions(settings: Settings, overrides: Mapping[str, Any], manifest: Pat
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """What Dagster loads."""
-    return build_defs()
+    """What Dagster loads. Dagster puts the lines of ``.env`` over what was exported, so that it may be told of two homes."""
+    settings = load_settings()
+    if said := parted(settings):
+        logging.getLogger(__name__).warning(said)
+    return build_defs(settings)

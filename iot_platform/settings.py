@@ -177,6 +177,11 @@ class Settings(BaseSettings):
         return environment
 
 
+def exported_dagster_home() -> str:
+    """Where Dagster was told to keep its history; empty when it was not told."""
+    return os.environ.get("DAGSTER_HOME", "")
+
+
 def load_settings() -> Settings:
     """Read the settings now; a wrong value is an ``InputError`` that names the variable."""
     try:

@@ -173,11 +173,18 @@ def test_overrides_replace_resources(settings: Settings, dbt_manifest: Path) -> 
 
 
 def test_what_dagster_loads_is_built_from_the_environment(
-    settings: Settings, dbt_manifest: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, dbt_manifest: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("iot_platform.definitions.dbt_manifest", lambda _settings: dbt_manifest)
     monkeypatch.setenv("IOT_HOME", str(settings.home))
     assert (defs().resources or {})["platform"].resource.settings.home == settings.home
+    monkeypatch.setenv("DAGSTER_HOME", f"{settings.home}/dagster")
+    defs()
+    assert not caplog.records
+    monkeypatch.setenv("DAGSTER_HOME", "/elsewhere/dagster")
+    defs()
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("DAGSTER_HOME is /elsewhere/dagster, but") and str(settings.home) in line
 
 
 def test_loading_needs_no_broker_no_java_and_none_of_the_heavy_libraries(settings: Settings, dbt_manifest: Path) -> None:

@@ -41,7 +41,6 @@ LAYERS: dict[str, dg.FreshnessPolicy] = {
     "silver": _SILVER,
     "gold": _GOLD,
     "staging": _MARTS,
-    "intermediate": _MARTS,
     "marts": _MARTS,
     "reports": dg.FreshnessPolicy.cron("0 7 * * *", lower_bound_delta=2 * _HOURS),
     "ops": _streaming(26 * _HOURS, 50 * _HOURS),  # at least once a day, with some slack for a busy night

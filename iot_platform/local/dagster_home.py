@@ -16,7 +16,7 @@ from pathlib import Path
 
 from iot_platform.errors import InputError, PlatformError
 from iot_platform.local.process import make_folder
-from iot_platform.settings import PROJECT_ROOT, Settings, load_settings
+from iot_platform.settings import PROJECT_ROOT, Settings, exported_dagster_home, load_settings
 
 CONFIGURATION = PROJECT_ROOT / "dagster.yaml"
 
@@ -53,6 +53,14 @@ def prepare_dagster_home(settings: Settings) -> Path:
         part.symlink_to(CONFIGURATION)
         part.replace(placed)
     return folder.resolve()
+
+
+def parted(settings: Settings) -> str:
+    """A line for people when Dagster's history and the data that it is about lie in different homes; else empty."""
+    told, own = exported_dagster_home(), settings.home / "dagster"
+    if not told or Path(told).resolve() == own.resolve():
+        return ""
+    return f"DAGSTER_HOME is {told}, but the data is of IOT_HOME {settings.home}: set DAGSTER_HOME={own} in .env (make does)"
 
 
 def checked_postgres(url: str) -> str:

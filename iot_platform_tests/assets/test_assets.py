@@ -87,13 +87,14 @@ def test_counts_of_a_date_stand_beside_those_of_the_table(small: SmallLake) -> N
 @dataclass
 class Drained:
     batches: int = 2
+    seconds: float = 1.23456
     rows_by_date: dict[date, int] = field(default_factory=lambda: {D: 3})
     offsets: dict[str, dict[int, tuple[int, int]]] = field(default_factory=lambda: {"t": {0: (1, 4)}})
 
 
 def test_a_drains_figures_are_metadata_that_json_can_hold() -> None:
     metadata = _fields(Drained())
-    assert metadata["batches"] == 2
+    assert metadata["batches"] == 2 and metadata["seconds"] == 1.235 and metadata["engine"] == "spark"
     assert metadata["offsets"] == dg.MetadataValue.json({"t": {"0": [1, 4]}})
     assert metadata["rows_by_date"] == dg.MetadataValue.json({"2026-03-10": 3})
 

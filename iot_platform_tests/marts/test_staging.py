@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from iot_platform.contracts.duckdb import DUCKDB_TYPES
 from iot_platform.contracts.tables import TABLES
+from iot_platform.definitions import build_defs
+from iot_platform.lake.questions import read_questions
 from iot_platform.marts.build import manifest
 from iot_platform.marts.sources import SOURCES
 from iot_platform.marts.staging import DBT_PROJECT, STAGING, model_name, rendered, write
-from iot_platform.settings import Settings
+from iot_platform.settings import PROJECT_ROOT, Settings
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +105,30 @@ def test_every_source_that_says_when_it_was_written_has_freshness_and_every_mart
     read = {node.split(".")[-1] for exposure in parsed["exposures"].values() for node in exposure["depends_on"]["nodes"]}
     assert {model["name"] for model in models(parsed) if model["fqn"][1] == "marts"} <= read
     assert all(exposure["owner"]["name"] and "://" not in exposure["url"] for exposure in parsed["exposures"].values())
+
+
+def test_what_reads_the_marts_says_what_it_reads(parsed: dict[str, Any], home: Settings) -> None:
+    graph = build_defs(home, manifest=manifest(home)).resolve_asset_graph()
+
+    def reads(exposure: dict[str, Any]) -> set[str]:
+        nodes = [parsed["sources"].get(one) or parsed["nodes"][one] for one in exposure["depends_on"]["nodes"]]
+        return {f"{one.get('source_name', 'marts')}/{one['name']}" for one in nodes}
+
+    exposures = {exposure["name"]: exposure for exposure in parsed["exposures"].values()}
+    told = {name: one["config"]["meta"] for name, one in exposures.items() if one["config"]["meta"]}
+    assets = {name: meta["dagster"]["asset_key"] for name, meta in told.items()}
+    assert {tuple(key) for key in assets.values()} == {
+        tuple(key.path) for key in graph.get_all_asset_keys() if key.path[0] == "reports"
+    }
+    for name, key in assets.items():
+        parents = {"/".join(parent.path) for parent in graph.get(dg.AssetKey(key)).parent_keys}
+        assert reads(exposures[name]) == {parent for parent in parents if not parent.startswith("bronze/")}, name
+
+    known = {TABLES[name].view: name for name in SOURCES}
+    known |= {model["name"]: f"marts/{model['name']}" for model in models(parsed) if model["fqn"][1] == "marts"}
+    questions = read_questions(PROJECT_ROOT / "examples" / "analysis.sql")
+    asked = {name for question in questions for name in re.findall(r"\b(?:from|join)\s+(\w+)", question.sql)}
+    assert reads(exposures["questions"]) == {known[name] for name in asked if name in known}
 
 
 @pytest.mark.usefixtures("parsed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,8 @@ from iot_platform.transforms.catalog import TRANSFORMS, code_version
 TABLE = "gold/sensor_health"
 
 
-def column(contract: TableContract, name: str, **changed: object) -> TableContract:
-    columns = tuple(replace(one, **changed) if one.name == name else one for one in contract.columns)
+def column(contract: TableContract, called: str, **changed: Any) -> TableContract:
+    columns = tuple(replace(one, **changed) if one.name == called else one for one in contract.columns)
     return replace(contract, columns=columns)
 
 
