@@ -29,6 +29,7 @@ COLOUR = re.compile(r"\x1b\[\d*m")
 CAUSE = "↳"
 RAISED = re.compile(r"^Traceback .*?^\w*(?:Error|Exception): (.*?)$", re.DOTALL | re.MULTILINE)
 ANSWER_CODE = re.compile(r"<Code>(\w+)</Code>")
+ATTEMPTS = 20
 # Statistics cost space and time per file and column: kept for what the platform prunes by.
 STATISTICS = ("event_time", "window_start", "hour", "ingest_seq", "kafka_partition", "kafka_offset", "device_id")
 
@@ -72,17 +73,22 @@ class Lake:
     def exists(self, table: str) -> bool:
         """Whether the table was ever made. Raises ``LakeError`` when that cannot be found out."""
         try:
+            if self.storage.is_s3:  # the library's own question would stop all threads until the server answers
+                from pyarrow.fs import FileType
+
+                filesystem, root = self.storage.filesystem()
+                found = filesystem.get_file_info(f"{root}/{self.contract(table).name}/_delta_log")
+                return found.type != FileType.NotFound
             return DeltaTable.is_deltatable(self.path(table), self.storage_options)
         except (DeltaError, OSError) as error:
-            raise LakeError(
-                f"{self.path(table)} cannot be reached ({first_line(error)})",
-                "Check IOT_LAKE and, for s3://, AWS_ENDPOINT_URL, AWS_REGION and the keys.",
-            ) from None
+            raise self.unreachable(table, error) from None
 
     def ensure(self, table: str) -> None:
         """Create the table, empty, if it is not there. Safe to call by several at once."""
-        if self.exists(table):
-            return
+        if not self.exists(table):
+            self._create(table)
+
+    def _create(self, table: str) -> None:
         contract = self.contract(table)
         path = self.path(table)
         try:
@@ -107,7 +113,7 @@ class Lake:
         Raises ``LakeError`` for a log that cannot be read.
         """
         if version is not None:
-            return Snapshot(self.contract(table), self._open(table, version))
+            return Snapshot(self.contract(table), self._open_at(table, version))
         root = self.path(table)
         if found := self._newest.get(root):
             return found
@@ -120,16 +126,27 @@ class Lake:
 
         Raises ``LakeError`` for a log that cannot be read.
         """
-        self.ensure(table)
-        return Snapshot(self.contract(table), self._open(table))
+        contract = self.contract(table)
+        try:
+            return Snapshot(contract, self._open(table))
+        except TableNotFoundError:
+            self._create(table)
+        return Snapshot(contract, self._open(table))
 
     def _open(self, table: str, version: int | None = None) -> DeltaTable:
         try:
             return DeltaTable(self.path(table), version=version, storage_options=self.storage_options)
         except TableNotFoundError:
-            raise LakeError(f"{table}: no table at {self.path(table)}", "Run `iot ingest` or `make demo`.") from None
+            raise
         except (DeltaError, OSError, ValueError) as error:
-            raise self.corrupt(table, error) from None
+            is_of_server = self.storage.is_s3 and isinstance(error, OSError)
+            raise (self.unreachable if is_of_server else self.corrupt)(table, error) from None
+
+    def _open_at(self, table: str, version: int) -> DeltaTable:
+        try:
+            return self._open(table, version)
+        except TableNotFoundError:
+            raise LakeError(f"{table}: no table at {self.path(table)}", "Run `iot ingest` or `make demo`.") from None
 
     def replace(
         self,
@@ -149,9 +166,8 @@ class Lake:
         """
         contract = self.contract(table)
         root = self.path(table)
-        self.ensure(table)
         # The level is looked up at the very version that the commit is made on: whoever is faster is seen or conflicts.
-        delta = self._written.take(root) or self._open(table)
+        delta = self._written.take(root) or self.writable(table).delta
         refuse_older(Snapshot(contract, delta), day, level)
         try:
             write_deltalake(
@@ -177,20 +193,32 @@ class Lake:
         self.commit_transaction(snapshot, forced_id(day), snapshot.forced(day) + 1)
 
     def commit_transaction(self, snapshot: Snapshot, app_id: str, version: int, note: str = "") -> None:
-        """Commit an application transaction without data, through a snapshot that ``writable`` gave."""
-        try:
-            snapshot.delta.create_write_transaction(
-                [],
-                mode="append",
-                schema=snapshot.delta.schema(),
-                partition_by=[snapshot.contract.partition] if snapshot.contract.partition else None,
-                commit_properties=CommitProperties(
-                    custom_metadata={"userMetadata": note} if note else None,
-                    app_transactions=[Transaction(app_id, version)],
-                ),
-            )
-        except (DeltaError, OSError) as error:
-            raise self.unwritable(snapshot.contract.name, error) from None
+        """Commit an application transaction without data, through a snapshot that ``writable`` gave.
+
+        Of two at once one commits; that is enough for the other where it says as much, else it is committed after it.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                snapshot.delta.create_write_transaction(
+                    [],
+                    mode="append",
+                    schema=snapshot.delta.schema(),
+                    partition_by=[snapshot.contract.partition] if snapshot.contract.partition else None,
+                    commit_properties=CommitProperties(
+                        custom_metadata={"userMetadata": note} if note else None,
+                        app_transactions=[Transaction(app_id, version)],
+                    ),
+                )
+            except CommitFailedError:
+                snapshot = self.writable(snapshot.contract.name)
+                if (snapshot.transaction(app_id) or 0) >= version:
+                    return
+            except (DeltaError, OSError) as error:
+                raise self.unwritable(snapshot.contract.name, error) from None
+            else:
+                return
+        name = snapshot.contract.name
+        raise LakeError(f"{name}: other writers leave no room for a commit", "Run it again; nothing was lost.")
 
     @contextmanager
     def reading(self, table: str) -> Iterator[DuckDBPyConnection]:
@@ -204,6 +232,13 @@ class Lake:
                 if not is_failed_read(error):
                     raise
                 raise self.corrupt(table, error) from None
+
+    def unreachable(self, table: str, error: Exception) -> LakeError:
+        """The error for a lake of which nothing can be said."""
+        return LakeError(
+            f"{self.path(table)} cannot be reached ({first_line(error)})",
+            "Check IOT_LAKE and, for s3://, AWS_ENDPOINT_URL, AWS_REGION and the keys.",
+        )
 
     def corrupt(self, table: str, error: Exception) -> LakeError:
         return LakeError(

@@ -1,8 +1,8 @@
 """Keeps the tables quick to open and the disk free of what nobody reads any more. Changes no row, no level, no transaction.
 
-Small files of past dates, and of tables without dates, are merged, a checkpoint spares readers the log's many small files, and files that no version of
-the last days names are removed. A writer is never in the way of this, nor this in a writer's: whoever commits in between
-wins, and the date is looked at again the next time.
+Small files of past dates, and of tables without dates, are merged, a checkpoint spares readers the log's many small files,
+and files that no version of the last days names are removed. A writer is never in the way of this, nor this in a writer's:
+whoever commits in between wins, and the date is looked at again the next time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ SUMMARY_AFTER = timedelta(days=7)  # Delta removes commits after 30 days: what t
 
 @dataclass(frozen=True)
 class MaintenanceResult:
-    """What was done to one table; one without dates counts as one. ``skipped``: what a writer was faster with, in words; it is taken the next time."""
+    """What was done to one table; one without dates counts as one. ``skipped``: what a writer was faster with, in words; it
+    is taken the next time."""
 
     table: str
     dates_compacted: int = 0

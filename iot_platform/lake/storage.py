@@ -22,6 +22,12 @@ S3 = "s3://"
 FROM_PYTHON = "Traceback (most recent call last)"
 # What a server other than AWS takes for a region; any will do, and looking for one would ask the cloud.
 ANY_REGION = "us-east-1"
+# Of one request: a log, or some megabytes of a file. The library's own bounds add up to minutes for a server that accepts
+# and never answers; with these a question ends after two requests, while one that is refused for its haste is still
+# repeated ten times.
+CONNECT_SECONDS = 3
+REQUEST_SECONDS = 20
+RETRY_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,9 @@ class Storage:
             "aws_access_key_id": self.access_key_id,
             "aws_secret_access_key": self.secret_access_key,
             "aws_session_token": self.session_token,
+            "connect_timeout": f"{CONNECT_SECONDS}s",
+            "timeout": f"{REQUEST_SECONDS}s",
+            "retry_timeout": f"{RETRY_SECONDS}s",
         }
         return {name: value for name, value in options.items() if value}
 
@@ -90,6 +99,9 @@ class Storage:
                 region=self.region or None,
                 scheme=scheme or None,
                 endpoint_override=host or None,
+                connect_timeout=CONNECT_SECONDS,
+                request_timeout=REQUEST_SECONDS,
+                retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=3),
             )
             return opened, self.root.removeprefix(S3)
         if "://" in self.root:

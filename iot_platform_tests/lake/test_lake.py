@@ -15,6 +15,7 @@ from iot_platform.contracts.arrow import arrow_schema
 from iot_platform.contracts.tables import TABLES
 from iot_platform.errors import InputError, LakeError
 from iot_platform.lake import Lake
+from iot_platform.lake.snapshot import forced_id
 from iot_platform_tests.lake.conftest import Put, p95_row
 
 TABLE = "gold/duration_p95"
@@ -102,6 +103,16 @@ def test_forcing_a_date_raises_a_count_and_no_row(lake: Lake, put: Put) -> None:
     snapshot = lake.snapshot(TABLE)
     assert (snapshot.forced(D1), snapshot.forced(D2), snapshot.rows) == (2, 0, 1)
     assert snapshot.recorded_level(D1) == 1
+
+
+def test_of_two_that_force_a_date_at_once_one_is_enough_and_another_mark_comes_after(lake: Lake, put: Put) -> None:
+    put(TABLE, D1, [p95_row(D1)], level=1)
+    slower, slowest = lake.writable(TABLE), lake.writable(TABLE)
+    lake.force(TABLE, D1)
+    lake.commit_transaction(slower, forced_id(D1), 1)
+    assert lake.snapshot(TABLE).forced(D1) == 1
+    lake.commit_transaction(slowest, forced_id(D1), 5)
+    assert lake.snapshot(TABLE).forced(D1) == 5
 
 
 def test_the_commit_says_what_it_was_made_from(lake: Lake, put: Put) -> None:

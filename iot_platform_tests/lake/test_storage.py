@@ -1,18 +1,49 @@
-"""What a lake's address and the AWS settings become; no server is asked."""
+"""What a lake's address and the AWS settings become; no server answers."""
 
 from __future__ import annotations
 
 import pickle
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from time import monotonic
 
 import pytest
 
-from iot_platform.errors import InputError
-from iot_platform.lake import Lake
+from iot_platform.errors import InputError, LakeError
+from iot_platform.lake import Lake, storage
 from iot_platform.lake.storage import Storage
 from iot_platform.settings import Settings, load_settings
 from iot_platform_tests.conftest import MakeSettings
 
 KEYS = {"aws_access_key_id": "the-id", "aws_secret_access_key": "the-secret", "aws_session_token": "the-token"}
+BOUNDS = {"connect_timeout": "3s", "timeout": "20s", "retry_timeout": "30s"}
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a server that accepts and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_server_that_never_answers_is_told_in_time_and_stops_no_other_thread(
+    silent: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CONNECT_SECONDS", "REQUEST_SECONDS", "RETRY_SECONDS"):
+        monkeypatch.setattr(storage, name, 1)
+    lake = Lake(make_settings(lake="s3://bucket/x", aws_endpoint_url=silent, aws_allow_http=True, **KEYS))
+    for ask in (lake.snapshot, lake.writable, lake.exists):
+        turns = 0
+        began = monotonic()
+        with ThreadPoolExecutor(1) as other:
+            asked = other.submit(ask, "gold/duration_p95")
+            while not asked.done() and monotonic() - began < 30:
+                wait([asked], timeout=0.05)
+                turns += 1
+            with pytest.raises(LakeError, match=r"s3://bucket/x/gold/duration_p95 cannot be reached .* Check IOT_LAKE"):
+                asked.result(timeout=0)
+        assert monotonic() - began < 15 and turns > 5, ask
 
 
 def test_a_root_may_be_a_folder_or_an_address(settings: Settings, make_settings: MakeSettings) -> None:
@@ -37,7 +68,7 @@ def test_delta_and_arrow_are_told_the_same(make_settings: MakeSettings) -> None:
     )
     assert Lake(settings).storage_options == {
         "aws_conditional_put": "etag", "aws_endpoint_url": "http://127.0.0.1:9000", "aws_allow_http": "true",
-        "aws_region": "here", **KEYS,
+        "aws_region": "here", **KEYS, **BOUNDS,
     }  # fmt: skip
     storage = Storage.of(settings)
     assert pickle.loads(pickle.dumps(storage)) == storage
@@ -47,7 +78,7 @@ def test_delta_and_arrow_are_told_the_same(make_settings: MakeSettings) -> None:
 
 
 def test_on_aws_the_libraries_find_keys_and_region_themselves(make_settings: MakeSettings) -> None:
-    assert Lake(make_settings(lake="s3://bucket/x")).storage_options == {"aws_conditional_put": "etag"}
+    assert Lake(make_settings(lake="s3://bucket/x")).storage_options == {"aws_conditional_put": "etag", **BOUNDS}
 
 
 @pytest.mark.parametrize(
