@@ -105,7 +105,8 @@ def test_the_demo_shows_what_the_platform_made(home: Home, first: str) -> None:
     assert re.search(r"Offsets: [\d,]+ consumed = .*: balanced", first)
     checks = {row[0]: row for row in cells(first, "Checks") if row[0]}  # a long warning takes further lines
     assert {"contract", "conservation", "dbt tests"} < checks.keys()
-    assert all(number(checks[name][1]) > 0 and checks[name][2] == "0" for name in ("contract", "conservation", "dbt tests"))
+    for name in ("contract", "conservation", "dbt tests"):  # passed; not judged, warned, failed
+        assert number(checks[name][1]) > 0 and checks[name][2:5] == ["0", "0", "0"]
     assert len(cells(first, "Slowest steps")) >= 5
     assert "Where to look next:" in first and str(home.settings.home) in first.replace("\n", "")
     assert home.is_quiet(), home.processes()
