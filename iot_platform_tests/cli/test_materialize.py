@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from iot_platform.cli.materialize import chosen
+from iot_platform.cli.materialize import chosen, unbuilt_range
 from iot_platform.errors import InputError
 from iot_platform.lake import Lake
 from iot_platform.lake.outdated import outdated
@@ -92,3 +92,18 @@ def test_options_that_contradict_and_dates_after_all_data_are_refused(
 def test_an_empty_lake_has_nothing_since_any_date(settings: Settings) -> None:
     with pytest.raises(InputError, match="there is no data since 2026-03-10"):
         chosen(settings, None, "2026-03-10", outdated=False)
+
+
+def test_marts_that_were_never_built_are_made_of_all_dates_though_no_table_is_stale(
+    settings: Settings, small: SmallLake
+) -> None:
+    everything = ("registry", "silver", "gold", "staging", "marts")
+    assert unbuilt_range(settings, everything) is None  # there is no Gold yet
+    for day in (D, D + 2 * DAY):
+        small.put("gold/sensor_health", day, [{"device_id": "d1", "event_date": day}])
+    assert unbuilt_range(settings, everything) == (D, D + 2 * DAY)
+    assert unbuilt_range(settings, ("staging/stg_registry__devices",)) == (D, D + 2 * DAY)
+    assert unbuilt_range(settings, ("silver", "gold")) is None
+    settings.marts.parent.mkdir(parents=True)
+    settings.marts.touch()
+    assert unbuilt_range(settings, everything) is None
