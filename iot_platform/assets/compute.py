@@ -5,7 +5,7 @@ Both give the same: what became of each date (UTC), a failed one with its error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 
 class Compute(Protocol):
-    """Makes dates of one table. The platform's own errors are kept for the end, date by date; a defect rises."""
+    """Makes dates of one table. The platform's own errors are kept for the end, date by date; a defect rises.
+
+    ``force`` makes up-to-date dates again, but not those of ``made``: an earlier attempt of the step made them.
+    """
 
     def make(
-        self, context: dg.AssetExecutionContext, transform: Transform, days: Sequence[date], *, force: bool, now: datetime
-    ) -> RangeResult: ...
+        self, context: dg.AssetExecutionContext, transform: Transform, days: Sequence[date], *, force: bool, now: datetime,
+        made: Collection[date] = (),
+    ) -> RangeResult: ...  # fmt: skip
 
 
 class LocalCompute:
@@ -33,14 +37,18 @@ class LocalCompute:
         self.platform = platform
 
     def make(
-        self, context: dg.AssetExecutionContext, transform: Transform, days: Sequence[date], *, force: bool, now: datetime
-    ) -> RangeResult:
+        self, context: dg.AssetExecutionContext, transform: Transform, days: Sequence[date], *, force: bool, now: datetime,
+        made: Collection[date] = (),
+    ) -> RangeResult:  # fmt: skip
         from iot_platform.engines.materialize import materialize_date
         from iot_platform.engines.ranges import make_range
 
         platform = self.platform
         return make_range(
-            days, lambda day: materialize_date(platform.lake, platform.engine, transform, day, force=force, now=now)
+            days,
+            lambda day: materialize_date(
+                platform.lake, platform.engine, transform, day, force=force and day not in made, now=now
+            ),
         )
 
 
@@ -51,13 +59,14 @@ class RemoteCompute:
         self.launcher = launcher
 
     def make(
-        self, context: dg.AssetExecutionContext, transform: Transform, days: Sequence[date], *, force: bool, now: datetime
-    ) -> RangeResult:
+        self, context: dg.AssetExecutionContext, transform: Transform, days: Sequence[date], *, force: bool, now: datetime,
+        made: Collection[date] = (),
+    ) -> RangeResult:  # fmt: skip
         from iot_platform.errors import PlatformError, ServiceError
         from iot_platform.remote.job import Job
         from iot_platform.remote.report import range_result
 
-        job = Job(transform.table, tuple(days), force, now)
+        job = Job(transform.table, tuple(days), force, now, tuple(sorted(made)))
         try:
             told, error = self.launcher.run(context, job)
         except PlatformError as refused:  # nothing was launched

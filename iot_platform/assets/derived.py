@@ -58,7 +58,8 @@ def derived_asset(transform: Transform, settings: Settings, partitions: dg.Parti
         # A run that the level sensor asks for makes what is stale; one that a person launches makes its dates again.
         force = LEVEL_TAG not in context.run.tags
         days = dates(context.partition_keys)
-        result = platform.compute.make(context, transform, days, force=force, now=platform.now())
+        made = made_before(context, table) if context.retry_number else set()
+        result = platform.compute.make(context, transform, days, force=force, now=platform.now(), made=made)
         if result.failed:
             report_partial(context, table, platform, result)
             raise failure(table, result)
@@ -67,6 +68,13 @@ def derived_asset(transform: Transform, settings: Settings, partitions: dg.Parti
         return dg.MaterializeResult()
 
     return make
+
+
+def made_before(context: dg.AssetExecutionContext, table: str) -> set[date]:
+    """The dates that earlier attempts of this step committed and reported: forced no more, a retry is for the others."""
+    logs = context.instance.all_logs(context.run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    events = (entry.dagster_event for entry in logs if entry.dagster_event)
+    return set(dates(event.partition for event in events if event.asset_key == asset_key(table) and event.partition))
 
 
 def described(platform: Platform, table: str, result: "RangeResult") -> dict[date, dict[str, Any]]:

@@ -17,12 +17,18 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Job:
-    """``days`` (UTC dates) of ``table``; ``force`` makes up-to-date ones again; ``now`` becomes their ``processed_at``."""
+    """``days`` (UTC dates) of ``table``; ``force`` makes up-to-date ones again, but not those of ``made``, which an earlier
+    attempt made; ``now`` becomes their ``processed_at``."""
 
     table: str
     days: tuple[date, ...]
     force: bool
     now: datetime
+    made: tuple[date, ...] = ()
+
+    def forces(self, day: date) -> bool:
+        """Whether this date is made again even if it is up to date."""
+        return self.force and day not in self.made
 
     @property
     def name(self) -> str:
@@ -36,7 +42,8 @@ class Job:
     def arguments(self) -> list[str]:
         """The command line of the job, which ``job_of`` reads."""
         forced = ["--force"] if self.force else []
-        return ["--table", self.table, "--dates", date_ranges(self.days), "--now", self.now.isoformat(), *forced]
+        made = ["--made", date_ranges(self.made)] if self.made else []
+        return ["--table", self.table, "--dates", date_ranges(self.days), "--now", self.now.isoformat(), *forced, *made]
 
 
 def job_of(arguments: Sequence[str] | None, now: datetime) -> Job:
@@ -46,9 +53,11 @@ def job_of(arguments: Sequence[str] | None, now: datetime) -> Job:
     parser.add_argument("--table", required=True, choices=tables, metavar="TABLE", help=", ".join(tables))
     parser.add_argument("--dates", required=True, help="UTC dates and ranges: 2026-03-10..2026-03-12,2026-03-20")
     parser.add_argument("--force", action="store_true", help="make dates again that are up to date")
+    parser.add_argument("--made", default="", help="dates that --force leaves out: an earlier attempt made them")
     parser.add_argument("--now", default=now.isoformat(), help="when the run began, with zone; default: now")
     given = parser.parse_args(arguments)
-    return Job(given.table, tuple(parse_dates(given.dates)), given.force, _moment(given.now))
+    made = tuple(parse_dates(given.made, "--made")) if given.made else ()
+    return Job(given.table, tuple(parse_dates(given.dates)), given.force, _moment(given.now), made)
 
 
 def date_ranges(days: Iterable[date]) -> str:
@@ -62,7 +71,7 @@ def date_ranges(days: Iterable[date]) -> str:
     return ",".join(f"{run[0]}..{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
 
 
-def parse_dates(text: str) -> list[date]:
+def parse_dates(text: str, option: str = "--dates") -> list[date]:
     """What ``date_ranges`` wrote, both ends of a range included."""
     days: list[date] = []
     for part in text.split(","):
@@ -71,9 +80,9 @@ def parse_dates(text: str) -> list[date]:
             begin, end = date.fromisoformat(first), date.fromisoformat(last or first)
         except ValueError:
             example = "Write 2026-03-10 or 2026-03-10..2026-03-12."
-            raise InputError(f"--dates: {part.strip()!r} is no date", example) from None
+            raise InputError(f"{option}: {part.strip()!r} is no date", example) from None
         if end < begin:
-            raise InputError(f"--dates: {part.strip()} ends before it begins", "Write the earlier date first.")
+            raise InputError(f"{option}: {part.strip()} ends before it begins", "Write the earlier date first.")
         days += [begin + DAY * number for number in range((end - begin).days + 1)]
     return days
 

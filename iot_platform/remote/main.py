@@ -55,7 +55,7 @@ def run(settings: Settings, job: Job, tell: Tell) -> RangeResult:
     try:
         return make_range(
             job.days,
-            lambda day: materialize_date(lake, engine, job.transform, day, force=job.force, now=job.now),
+            lambda day: materialize_date(lake, engine, job.transform, day, force=job.forces(day), now=job.now),
             tell,
         )
     finally:

@@ -21,10 +21,11 @@ SILENT = ServiceError("nothing was told", "look")
 dates = st.sets(st.dates(date(2020, 1, 1), date(2020, 3, 31)), min_size=1)
 
 
-@given(days=dates, force=st.booleans())
-def test_the_command_line_is_the_whole_job(days: set[date], force: bool) -> None:
-    job = Job("silver/readings", tuple(sorted(days)), force, NOW)
+@given(days=dates, force=st.booleans(), made=dates | st.just(set[date]()))
+def test_the_command_line_is_the_whole_job(days: set[date], force: bool, made: set[date]) -> None:
+    job = Job("silver/readings", tuple(sorted(days)), force, NOW, tuple(sorted(made)))
     assert job_of(job.arguments(), NOW + DAY) == job
+    assert {day for day in days if job.forces(day)} == (days - made if force else set())
 
 
 def test_neighbouring_dates_are_one_range() -> None:
