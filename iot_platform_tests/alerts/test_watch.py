@@ -213,11 +213,28 @@ def test_a_failed_run_is_not_over_because_many_others_failed_since(
     watching.restart()
     watching.look(CALM)
     assert watching.look(CALM).still_open == 2 and webhook.titles == ["[error] 2 incident(s)"]
+    assert len(FailedRuns().look(watching.instance, watching.now - DAY).unmade) == 2, "who never heard of it finds it too"
     BROKEN["dates"] = set()
     run(watching.instance, "2026-03-10")
     watching.look(MINUTE)
     assert watching.look(CALM).still_open == 1
     assert webhook.titles[1:] == ["[over] Run failed: silver/readings"]
+
+
+def test_a_step_that_a_later_attempt_got_past_is_over_though_that_failed_elsewhere(
+    watching: Watching, webhook: Webhook
+) -> None:
+    BROKEN["dates"] = {"2026-03-10"}
+    run(watching.instance, "2026-03-10")
+    watching.look()
+    BROKEN.update(dates=set(), blocking=True)
+    run(watching.instance, "2026-03-10")
+    watching.look(MINUTE)
+    watching.look(CALM)
+    assert webhook.titles == [
+        "[error] Run failed: silver/readings", "[error] Check failed: silver/readings gate",
+        "[over] Run failed: silver/readings",
+    ]  # fmt: skip
 
 
 def test_of_very_many_failed_runs_some_are_looked_at_at_once_and_none_is_over_before_all_were(
