@@ -20,7 +20,7 @@ MAINTENANCE = dg.AssetKey(["ops", "maintenance"])
 )
 def maintenance(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
     from iot_platform.automation.old_runs import forget_old_runs
-    from iot_platform.lake.maintain import maintain
+    from iot_platform.lake.maintain import maintain, refuse_failed
 
     now = platform.now()
     settings = platform.settings
@@ -28,6 +28,7 @@ def maintenance(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pl
     for skipped in (f"{result.table} {why}" for result in results for why in result.skipped):
         context.log.info(f"left for the next time: {skipped}")
     forgotten = forget_old_runs(context.instance, now, timedelta(days=settings.runs_kept_days))
+    refuse_failed(results)
     return dg.MaterializeResult(
         metadata={
             "tables": dg.MetadataValue.md(

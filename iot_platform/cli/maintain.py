@@ -18,12 +18,14 @@ def maintain(as_json: Annotated[bool, JsonOption] = False) -> None:
     """
     from iot_platform.lake import Lake
     from iot_platform.lake.maintain import maintain as maintain_lake
+    from iot_platform.lake.maintain import refuse_failed
 
     settings = load_settings()
     with step("maintenance of the tables"):
         results = maintain_lake(Lake(settings), datetime.now(UTC), timedelta(days=settings.versions_kept_days))
     if as_json:
         emit_json([asdict(result) for result in results])
+        refuse_failed(results)
         return
     out.print(
         table(
@@ -32,9 +34,10 @@ def maintain(as_json: Annotated[bool, JsonOption] = False) -> None:
             [
                 (
                     result.table, result.dates_compacted, result.files_merged, result.files_written, result.files_removed,
-                    result.is_checkpointed, "; ".join(result.skipped) or None,
+                    result.is_checkpointed, "; ".join(result.skipped) or ("✗" if result.failed else None),
                 )
                 for result in results
             ],
         )
     )  # fmt: skip
+    refuse_failed(results)

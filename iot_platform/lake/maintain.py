@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from deltalake import CommitProperties
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from iot_platform.contracts.tables import TABLES
+from iot_platform.errors import LakeError
 from iot_platform.lake.lake import Lake, first_line, writer_properties
 from iot_platform.lake.snapshot import Snapshot
 from iot_platform.lake.stream_log import SUMMARY, stream_commits, summary_of
@@ -32,7 +34,7 @@ SUMMARY_AFTER = timedelta(days=7)  # Delta removes commits after 30 days: what t
 @dataclass(frozen=True)
 class MaintenanceResult:
     """What was done to one table; one without dates counts as one. ``skipped``: what a writer was faster with, in words; it
-    is taken the next time."""
+    is taken the next time. ``failed``: why the table could not be read or written; the others are maintained."""
 
     table: str
     dates_compacted: int = 0
@@ -42,6 +44,7 @@ class MaintenanceResult:
     is_checkpointed: bool = False
     is_summarized: bool = False
     skipped: tuple[str, ...] = ()
+    failed: str = ""
 
     @property
     def did_anything(self) -> bool:
@@ -57,11 +60,27 @@ def appended_tables() -> list[str]:
 def maintain(lake: Lake, now: datetime, versions_kept: timedelta = MIN_VERSIONS_KEPT) -> list[MaintenanceResult]:
     """Maintain every table that is there. ``now`` is aware; files of versions older than ``versions_kept`` go.
 
-    Raises ``ValueError`` for less than 7 days, ``LakeError`` for a table that cannot be read or written.
+    Raises ``ValueError`` for less than 7 days. A table that cannot be read or written is in its result (``failed``): see
+    ``refuse_failed``.
     """
     if versions_kept < MIN_VERSIONS_KEPT:
         raise ValueError(f"versions are kept for at least {MIN_VERSIONS_KEPT.days} days")
-    return [_maintained(lake, table, now, versions_kept) for table in TABLES if lake.exists(table)]
+    results: list[MaintenanceResult] = []
+    for table in TABLES:
+        try:
+            if lake.exists(table):
+                results.append(_maintained(lake, table, now, versions_kept))
+        except LakeError as error:
+            results.append(MaintenanceResult(table, failed=str(error)))
+    return results
+
+
+def refuse_failed(results: Sequence[MaintenanceResult]) -> None:
+    """Raise ``LakeError``, naming the tables that could not be maintained, if there are any."""
+    failed = [result for result in results if result.failed]
+    if failed:
+        names = ", ".join(result.table for result in failed)
+        raise LakeError(f"not maintained: {names}; first: {failed[0].failed}", "The others were; these are tried again.")
 
 
 def _maintained(lake: Lake, table: str, now: datetime, versions_kept: timedelta) -> MaintenanceResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -138,6 +139,21 @@ def test_maintenance_is_an_asset_and_forgets_old_runs(small: SmallLake, settings
         metadata = event.asset_materialization.metadata
         assert metadata["runs_forgotten"].value == 1 and metadata["old_runs_kept"].value == 1
         assert len(instance.get_runs()) == 2
+
+
+def test_a_table_that_cannot_be_read_keeps_no_other_from_its_maintenance(small: SmallLake, settings: Settings) -> None:
+    for hour in range(6):
+        small.ingest([{"event_time": at(D, hour)}])
+    torn = Path(small.lake.path("bronze/quarantine")) / "_delta_log" / f"{99:020d}.json"
+    torn.write_text('{"add":{"pa')
+    with dg.instance_for_test() as instance:
+        record(instance, dg.RunRequest(), dg.DagsterRunStatus.FAILURE)
+        (early,) = instance.get_runs()
+        failed = made(maintenance, _Later(settings), instance)
+        assert not failed.success and instance.get_run_by_id(early.run_id) is None, "old runs are forgotten all the same"
+        (failure,) = [event.step_failure_data for event in failed.all_events if event.is_step_failure]
+    assert "not maintained: bronze/quarantine; first: bronze/quarantine: the Delta log" in str(failure.error)
+    assert len(Lake(settings).snapshot("bronze/readings").active) == 1
 
 
 class _Later(Platform):
