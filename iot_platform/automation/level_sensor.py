@@ -5,7 +5,7 @@ A lost tick, a crash, a failed run or several arrivals in one tick heal at the n
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import dagster as dg
 
@@ -220,6 +220,10 @@ def evaluate(platform: Platform, instance: dg.DagsterInstance, partitions: dg.Pa
         return dg.SensorResult(run_requests=requests) if requests else dg.SensorResult(skip_reason=why)
     stale = look(platform.lake)
     busy = runs.being_made(in_flight, partitions, stale.dates)
+    # Late data of today does not wait for the end of a long rebuild that was done with today.
+    yesterday = now.date() - timedelta(days=1)
+    recent = {(table, day) for table, listed in stale.dates.items() for day in listed if day >= yesterday} & busy
+    busy -= runs.made_already(instance, in_flight, partitions, recent)
     days = {day for listed in stale.dates.values() for day in listed}
     found, why_not = decide(stale, instance, now, busy, failing_outputs(instance, days))
     found, held_back = without_flood(found, in_flight)

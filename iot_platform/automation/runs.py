@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ UNFINISHED = [
     dg.DagsterRunStatus.CANCELING,
 ]
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+MANY_DATES = 8  # of a run: more than a week
 FIRST_DELAY = timedelta(seconds=30)
 LONGEST_DELAY = timedelta(minutes=10)
 
@@ -117,6 +118,46 @@ def being_made(runs: Iterable[dg.DagsterRun], partitions: dg.PartitionsDefinitio
         for day in dates(_partition_keys(run, partitions)):
             made.update((table_of(key), day) for key in keys)
     return made
+
+
+def made_already(
+    instance: dg.DagsterInstance,
+    runs: Collection[dg.DagsterRun],
+    partitions: dg.PartitionsDefinition,
+    wanted: Collection[Made],
+) -> set[Made]:
+    """Of these outputs those that no run has still to make: they were made since each run began that makes them.
+
+    Only of runs over many dates, whose end is far: what a short one has made, and moved since, is asked for at its end.
+    """
+    if not wanted:
+        return set()
+    tables = {table for table, _ in wanted}
+    begun = {
+        record.dagster_run.run_id: record.start_time
+        for record in instance.get_run_records(dg.RunsFilter(run_ids=[run.run_id for run in runs]))
+    }
+    free = set(wanted)
+    newest: dict[Made, float] = {}
+    for run in runs:
+        mine = being_made([run], partitions, tables) & free
+        start = begun.get(run.run_id)
+        if start is None or len(_partition_keys(run, partitions)) < MANY_DATES:
+            free -= mine
+            continue
+        for output in mine:
+            if output not in newest:
+                newest[output] = _last_made(instance, output)
+        free -= {output for output in mine if newest[output] < start}
+    return free
+
+
+def _last_made(instance: dg.DagsterInstance, output: Made) -> float:
+    """When the output was materialized last, in epoch seconds; 0: never."""
+    table, day = output
+    wanted = dg.AssetRecordsFilter(asset_key=asset_key(table), asset_partitions=[day.isoformat()])
+    records = instance.fetch_materializations(wanted, limit=1).records
+    return records[0].timestamp if records else 0.0
 
 
 def makes(runs: Iterable[dg.DagsterRun], key: dg.AssetKey) -> bool:

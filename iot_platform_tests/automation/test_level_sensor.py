@@ -314,6 +314,28 @@ with dg.DagsterInstance.from_config({str(tmp_path)!r}) as instance:
         child.communicate()
 
 
+def test_late_data_of_today_waits_for_a_long_rebuild_only_until_that_is_done_with_today(
+    platform: Clock, instance: dg.DagsterInstance, small: SmallLake
+) -> None:
+    platform.moment = datetime(2026, 3, 10, 18, tzinfo=UTC)
+    small.day(readings=2)
+    heal(platform)
+    small.day(readings=1)
+    sync_registry(platform.lake, platform.engine, now=NOW)
+    short = {runs.RANGE_START: "2026-03-09", runs.RANGE_END: "2026-03-10"}
+    long = {runs.RANGE_START: "2026-02-01", runs.RANGE_END: "2026-03-10", "dagster/backfill": "b"}
+    made = dg.AssetMaterialization(asset_key("silver/readings"), partition="2026-03-10")
+    keys = [asset_key(table) for table in DAILY]
+    instance.report_runless_asset_event(made)  # before it began
+    record(instance, dg.RunRequest(asset_selection=keys, tags=long), dg.DagsterRunStatus.STARTED)
+    assert not look(platform, instance).run_requests
+    instance.report_runless_asset_event(made)
+    assert [(tables, start) for tables, start, _ in asked(look(platform, instance))] == [({"silver/readings"}, "2026-03-10")]
+    record(instance, dg.RunRequest(asset_selection=keys, tags=short), dg.DagsterRunStatus.STARTED)
+    instance.report_runless_asset_event(made)
+    assert not look(platform, instance).run_requests, "a short run is waited for"
+
+
 def test_while_the_registries_fail_the_dates_go_on_and_they_are_tried_again(
     platform: Clock, instance: dg.DagsterInstance, small: SmallLake
 ) -> None:
