@@ -60,13 +60,20 @@ def run_assets(
         assert isinstance(partitions, dg.TimeWindowPartitionsDefinition)
         first, last = checked_range(partitions, first, last)
         tags |= {RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}
-    return execute(platform, job.get_subset(asset_selection=set(keys)), tags, on_progress)
+    return execute(platform, job, tags, on_progress, keys)
 
 
 def execute(
-    platform: Platform, job: dg.JobDefinition, tags: Mapping[str, str], on_progress: Progress | None = None
+    platform: Platform,
+    job: dg.JobDefinition,
+    tags: Mapping[str, str],
+    on_progress: Progress | None = None,
+    assets: Sequence[dg.AssetKey] | None = None,
 ) -> RunResult:
-    """Run the job to its end, recorded in Dagster, and add its check results to their history."""
+    """Run the job to its end, recorded in Dagster, and add its check results to their history.
+
+    ``assets``: only these of it. The record names them, so that sensors ask for nothing that is being made.
+    """
     from iot_platform.assets.check_results import collected_event
     from iot_platform.checks import history
 
@@ -78,6 +85,7 @@ def execute(
             instance=instance,
             tags=tags,
             run_id=run_id,
+            asset_selection=assets,
             raise_on_error=False,
             # The log goes to its file; the terminal belongs to the caller.
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},

@@ -115,6 +115,15 @@ def told(event: Any) -> dict[str, Any]:
     return {name: value.value for name, value in event.asset_materialization.metadata.items()}
 
 
+def test_the_record_names_what_the_run_makes_so_that_sensors_leave_it_alone(whole: Whole) -> None:
+    with persistent_instance(whole.settings) as instance:
+        run = instance.get_run_by_id(whole.result.run_id)
+    assert run
+    made = {key.to_user_string() for key in run.asset_selection or ()}
+    assert {*DAILY, "registry/devices", "marts/devices"} <= made
+    assert not made & {"bronze/readings", "ops/maintenance"}
+
+
 def test_a_second_run_makes_again_only_when_told_to(whole: Whole) -> None:
     lake = Lake(whole.settings)
     version = lake.snapshot("silver/readings").version
