@@ -1,8 +1,8 @@
 """Real data, the whole way: two files of the Numenta Anomaly Benchmark through Kafka, Spark, Silver and Gold.
 
-What the tables say is held against a direct computation on the CSV files, in plain Python. All of it lands; made are all dates
-of the 5-minute file, and of the hourly one the first hundred (its windows, of one reading each, for the first month): that
-keeps the test short, and the dates after them are like these.
+What the tables say is held against a direct computation on the CSV files, in plain Python. All of it lands; made are all
+dates of the 5-minute file, and of the hourly one the first hundred (its windows, of one reading each, for the first month):
+that keeps the test short, and the dates after them are like these.
 """
 
 from __future__ import annotations
