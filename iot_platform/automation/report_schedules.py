@@ -5,7 +5,7 @@ heals the same day, and a period that has its report is never asked for again. D
 only; what the others would have asked for, that one does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 
 import dagster as dg
@@ -26,6 +26,7 @@ DAYS_BACK = 7
 WEEKS_BACK = 4
 DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
+Missing = Callable[[Settings, Lake, datetime], list[date]]
 
 
 def missing_days(settings: Settings, lake: Lake, moment: datetime) -> list[date]:
@@ -76,38 +77,39 @@ def report_requests(
     ]
 
 
+def report_schedule(
+    name: str, cron: str, key: dg.AssetKey, missing: Missing, *, period: timedelta, description: str
+) -> dg.ScheduleDefinition:
+    """Asks for the periods of a report that ``missing`` finds."""
+
+    @dg.schedule(
+        name=name,
+        description=description,
+        cron_schedule=cron,
+        execution_timezone="UTC",
+        target=dg.AssetSelection.assets(key),
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+    def schedule(
+        context: dg.ScheduleEvaluationContext, platform: dg.ResourceParam[Platform]
+    ) -> list[dg.RunRequest] | dg.SkipReason:
+        moment = context.scheduled_execution_time
+        first_days = missing(platform.settings, platform.lake, moment)
+        return report_requests(context.instance, key, first_days, moment, period)
+
+    return schedule
+
+
 def report_schedules() -> list[dg.ScheduleDefinition]:
     """The daily report, the weekly p95, the maintenance."""
-
-    @dg.schedule(
-        name="daily_report",
+    daily = report_schedule(
+        "daily_report", DAILY_CRON, DAILY_REPORT, missing_days, period=DAY,
         description="From 06:00 UTC: the report of yesterday, and of the days before it that were missed.",
-        cron_schedule=DAILY_CRON,
-        execution_timezone="UTC",
-        target=dg.AssetSelection.assets(DAILY_REPORT),
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-    )
-    def daily(
-        context: dg.ScheduleEvaluationContext, platform: dg.ResourceParam[Platform]
-    ) -> list[dg.RunRequest] | dg.SkipReason:
-        moment = context.scheduled_execution_time
-        days = missing_days(platform.settings, platform.lake, moment)
-        return report_requests(context.instance, DAILY_REPORT, days, moment)
-
-    @dg.schedule(
-        name="p95_weekly",
+    )  # fmt: skip
+    weekly = report_schedule(
+        "p95_weekly", WEEKLY_CRON, P95_REPORT, missing_weeks, period=WEEK,
         description="From 06:30 UTC: the report of event durations of the week that ended, and of those that were missed.",
-        cron_schedule=WEEKLY_CRON,
-        execution_timezone="UTC",
-        target=dg.AssetSelection.assets(P95_REPORT),
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-    )
-    def weekly(
-        context: dg.ScheduleEvaluationContext, platform: dg.ResourceParam[Platform]
-    ) -> list[dg.RunRequest] | dg.SkipReason:
-        moment = context.scheduled_execution_time
-        weeks = missing_weeks(platform.settings, platform.lake, moment)
-        return report_requests(context.instance, P95_REPORT, weeks, moment, WEEK)
+    )  # fmt: skip
 
     @dg.schedule(
         name="maintain",
