@@ -182,6 +182,11 @@ def exported_dagster_home() -> str:
     return os.environ.get("DAGSTER_HOME", "")
 
 
+def exported_failpoints() -> str:
+    """Where tests have this process die (see ``failpoints``); empty in production."""
+    return os.environ.get("IOT_FAILPOINT", "")
+
+
 def load_settings() -> Settings:
     """Read the settings now; a wrong value is an ``InputError`` that names the variable."""
     try:

@@ -19,6 +19,7 @@ BUCKETS = {"util", "utils", "helper", "helpers", "common", "misc", "manager", "m
 LEVELS: list[set[str]] = [
     {"errors"},
     {"settings"},
+    {"failpoints"},
     {"contracts"},
     {"local", "topics"},
     {"transforms"},

@@ -1,10 +1,10 @@
 """Levels: which output dates are older than their inputs. Computed from logs and statistics, never from rows (ADR 0002).
 
-The level of an input date is one integer that only grows: for Bronze the largest ``ingest_seq``; for a registry the
-sequence of the last change that bears on the date; for the clocks how far event time has come into the date, and whether
-the calendar closed it; for a derived table the level it recorded. What an output date *needs* is the sum over all inputs
-it reads, look-back dates included, plus how often it was forced. Each term only grows, so the sum grows whenever any of
-them does.
+The level of an input date is one integer that only grows: for Bronze the largest ``ingest_seq`` and how often rows were
+redriven or erased; for a registry the sequence of the last change that bears on the date; for the clocks how far event
+time has come into the date, and whether the calendar closed it; for a derived table the level it recorded. What an output
+date *needs* is the sum over all inputs it reads, look-back dates included, plus how often it was forced. Each term only
+grows, so the sum grows whenever any of them does.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Levels:
     def level(self, source: Input, day: date) -> int:
         """The level of one input on one date."""
         if source.table == "bronze/readings":
-            return self.snapshot(source.table).sequences.get(day, 0)
+            return bronze_level(self.snapshot(source.table), day)
         if TABLES[source.table].partition is None:
             return self._registry_level(source, day)
         return self.snapshot(source.table).recorded_level(day)
@@ -193,6 +193,12 @@ class Levels:
             days_of[transform.table] = candidates
             found[transform.table] = stale
         return found
+
+
+def bronze_level(snapshot: Snapshot, day: date) -> int:
+    """The level of a Bronze date: its newest batch, and how often it was changed otherwise (a redriven row keeps the
+    ``ingest_seq`` of its batch, since a newer one could hide a batch that lands beside it)."""
+    return snapshot.sequences.get(day, 0) + snapshot.changed(day)
 
 
 def daily_transforms() -> list[Transform]:

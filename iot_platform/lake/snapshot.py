@@ -39,6 +39,11 @@ def forced_id(day: date | None) -> str:
     return f"forced/{day.isoformat() if day else 'all'}"
 
 
+def changed_id(day: date) -> str:
+    """The Delta transaction that counts how often a Bronze date changed otherwise than by a batch: redriven, erased."""
+    return f"changed/{day.isoformat()}"
+
+
 def code_id(day: date | None) -> str:
     """The Delta transaction under which an output date records the code that made it."""
     return f"code/{day.isoformat() if day else 'all'}"
@@ -138,6 +143,10 @@ class Snapshot:
             self.asked.append(app_id)
         known = self._transactions if is_sweep else None
         return self.delta.transaction_version(app_id) if known is None else known.get(app_id)
+
+    def changed(self, day: date) -> int:
+        """How often rows of this Bronze date were added or taken otherwise than by a batch of the stream."""
+        return self.transaction(changed_id(day)) or 0
 
     def recorded_level(self, day: date | None) -> int:
         """The level that this output date was made from; 0 when it was never made."""
