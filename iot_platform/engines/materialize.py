@@ -19,6 +19,7 @@ from iot_platform.contracts.pandera import describe_violations, offending_rows, 
 from iot_platform.contracts.tables import TABLES, TableContract
 from iot_platform.engines.protocol import CLOCKS_SCHEMA, Derived, Engine, InputFiles, Params
 from iot_platform.errors import DataError
+from iot_platform.failpoints import reach
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.levels import Levels, look_back
 from iot_platform.transforms.catalog import Transform, code_version
@@ -81,10 +82,12 @@ def materialize_date(
         )
     with engine.compute(transform, engine_inputs(transform, day, pinned), params(day, now)) as derived:
         check(TABLES[transform.table], day, derived)
+        reach("derived.before_commit")
         version = derived.commit(
             lake, transform.table, day, level=needed, inputs=inputs,
             metadata={"engine": engine.name, "code_version": code, "rows": derived.rows},
         )  # fmt: skip
+        reach("derived.after_commit")
         rows = derived.rows
     return DateResult(transform.table, day, rows, version, needed, perf_counter() - began, engine.name, inputs)
 
