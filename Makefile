@@ -1,12 +1,13 @@
 # The front door. `make demo` and `make test` need only Python 3.11+ and make; the rest of the logic is in deploy/.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test dev docs check clean lock package
+.PHONY: help setup demo test test-long dev docs check clean lock package
 PYTEST_ARGS ?=
+FAULT_TABLE ?=
 DEV_ARGS ?=
 PACKAGE_ARGS ?=
 
 help:  ## this list
-	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
 
 setup:  ## virtual environment, locked packages, jars, .env; does only what is missing
 	@python=$$(sh deploy/find_python.sh) && exec "$$python" deploy/setup.py
@@ -16,6 +17,10 @@ demo: setup  ## the whole way once: Kafka, Spark, Dagster, dbt, on three simulat
 
 test: setup  ## every test, with coverage; PYTEST_ARGS="…" for pytest
 	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov $(or $(PYTEST_ARGS),--cov-fail-under=90)
+
+test-long: setup  ## the fault matrix and soaks at full length, then the fault table; FAULT_TABLE=file.md keeps it
+	@IOT_FAULT_TABLE="$(FAULT_TABLE)" .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	  -m "long or faults" $(PYTEST_ARGS)
 
 dev: setup  ## Dagster's UI with the sensors on, a broker, a live simulator; DEV_ARGS="--rate 50 --port 3001"
 	@exec .venv/bin/python -m iot_platform.local.dev $(DEV_ARGS)

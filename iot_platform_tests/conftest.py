@@ -17,6 +17,7 @@ from uuid import uuid4
 import pytest
 
 from iot_platform.settings import Settings
+from iot_platform_tests.faults.record import fault_record, pytest_terminal_summary
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 # These choose where jars come from and which Java runs; all other settings of the developer stay outside.
 KEPT = {"IOT_JAVA", "IOT_JAR_CACHE", "IOT_MAVEN_REPOSITORY"}
+__all__ = ["fault_record", "pytest_terminal_summary"]  # found here by pytest: the fault table of every run
 
 
 class MakeSettings(Protocol):
@@ -39,8 +41,23 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with the slowest tests first (stable, so files stay whole): two workers then end at about the same time."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fault-seed", type=int, default=None, help="seed of the randomly placed faults, to run one again")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long tests are left out unless they are asked for: by -m, or one by its name.
+
+    Files with the slowest tests come first (stable, so files stay whole): two workers then end at about the same time.
+    """
+    for item in items:
+        if "fault_record" in getattr(item, "fixturenames", ()):
+            item.add_marker("faults")
+    if "long" not in config.option.markexpr and not any("::" in name for name in config.args):
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     slow = ("integration", "parity")
     items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in slow))
 
