@@ -79,15 +79,14 @@ def drain(
     *,
     on_start: Callable[[int], None] | None = None,
     on_batch: BatchHook | None = None,
-    on_step: Callable[[str], None] | None = None,
     accept_loss: bool = False,
     wait_seconds: float = WAIT_SECONDS,
     now: Callable[[], datetime] = utc_now,
 ) -> DrainResult:
     """Land everything that is in Kafka now, exactly once; nothing waits: nothing is started and nothing committed.
 
-    ``on_start`` is told how many offsets wait, ``on_batch`` of each micro-batch, ``on_step`` of each commit. Raises a
-    ``PlatformError`` that says what to do; then what was committed stands and the rest is read by the next drain.
+    ``on_start`` is told how many offsets wait, ``on_batch`` of each micro-batch. Raises a ``PlatformError`` that
+    says what to do; then what was committed stands and the rest is read by the next drain.
     """
     began = monotonic()
     result = DrainResult()
@@ -108,7 +107,7 @@ def drain(
         if on_start:
             on_start(waiting)
         if waiting:
-            stream = Stream(settings, held, start, now=now, on_batch=landed, on_step=on_step)
+            stream = Stream(settings, held, start, now=now, on_batch=landed)
             query = stream.begin(spark, available_now=True)
             running.append(query)
             stream.wait(query, lambda: False)
@@ -181,7 +180,6 @@ class Stream:
         *,
         now: Callable[[], datetime],
         on_batch: BatchHook,
-        on_step: Callable[[str], None] | None = None,
     ) -> None:
         from iot_platform.engines.session import log_file
 
@@ -191,9 +189,7 @@ class Stream:
         self.failure: BaseException | None = None
         contracts = {topic.name: contract for contract, topic in load_topics(settings).items()}
         rules = ParseRules(contracts, settings.first_date)
-        self.sink = BronzeSink(
-            Lake(settings), start, held.topic_ids, rules, now=now, on_batch=on_batch, on_step=on_step
-        )
+        self.sink = BronzeSink(Lake(settings), start, held.topic_ids, rules, now=now, on_batch=on_batch)
 
     def begin(
         self, spark: SparkSession | None, *, available_now: bool, trigger_seconds: float = TRIGGER_SECONDS

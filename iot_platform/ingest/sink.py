@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from iot_platform.contracts.parse import ParseRules
 from iot_platform.contracts.timestamps import EPOCH
+from iot_platform.failpoints import reach
 from iot_platform.ingest.batch import BatchRules, BatchSummary, Stamp
 from iot_platform.ingest.files import FILE, SUMMARY, DataFile, Writer
 from iot_platform.ingest.generation import Start
@@ -43,7 +44,7 @@ class BatchResult:
 
 
 class BronzeSink:
-    """Takes the micro-batches of one generation. ``now`` gives the time (UTC), ``on_step`` is told of each commit."""
+    """Takes the micro-batches of one generation. ``now`` gives the time (UTC)."""
 
     def __init__(
         self,
@@ -54,7 +55,6 @@ class BronzeSink:
         *,
         now: Callable[[], datetime],
         on_batch: Callable[[BatchResult], None] | None = None,
-        on_step: Callable[[str], None] | None = None,
     ) -> None:
         self.lake = lake
         self.checkpoint = start.checkpoint
@@ -64,7 +64,6 @@ class BronzeSink:
         self.rules = rules
         self.now = now
         self._on_batch = on_batch
-        self._on_step = on_step or (lambda _: None)
         self._ends = {table: start.position.tables[table].ends for table in (READINGS, QUARANTINE)}
 
     def __call__(self, frame: DataFrame, batch_id: int) -> None:
@@ -73,16 +72,18 @@ class BronzeSink:
         began_us = (began - EPOCH) // EPOCH.resolution
         stamp = Stamp(batch_id, max(began_us, self.position.ingest_seq + 1), began_us)
         ranges = self.checkpoint.range_of(batch_id)
+        reach("ingest.before_files")
         files, summary = self._write(frame, ranges, stamp)
+        reach("ingest.after_files")
         raise_newest(self.position, summary.newest_by_partition, summary.newest_by_contract)
         figures = {
             "batch_id": batch_id, "ingest_seq": stamp.ingest_seq, "messages": summary.messages,
             "readings": summary.readings, "quarantined": summary.refused,
         }  # fmt: skip
-        self._on_step("before_commits")
+        reach("ingest.before_commits")
         for table, dates in ((READINGS, summary.reading_dates), (QUARANTINE, summary.refused_dates)):
             self._commit(table, [file for file in files if file.table == table], ranges, figures | {"rows_by_date": dates})
-            self._on_step(f"after_{table}")
+            reach(f"ingest.after_{table.partition('/')[2]}")
         self.position.ingest_seq = stamp.ingest_seq
         if self._on_batch:
             self._on_batch(
