@@ -97,6 +97,9 @@ class Settings(BaseSettings):
         default_factory=dict, description="EMR: the cluster of a job as JSON, as run_job_flow takes it (ReleaseLabel, …)"
     )
 
+    erase_key: SecretStr = Field(
+        SecretStr(""), description="key of the hashes by which erased devices are known; empty: $IOT_HOME/erase.key"
+    )
     dagster_url: str = Field("", description="where Dagster's UI is reached, for the links in messages, e.g. https://dagster.lan")
     slack_webhook_url: SecretStr = Field(SecretStr(""), description="Slack incoming webhook; empty: no messages to Slack")
     smtp_host: str = Field("", description="mail server; empty: no e-mail")

@@ -428,11 +428,30 @@ INCIDENTS = TableContract(
     keys=("incident_id",), sort=("opened_at",), partition=None,
 )  # fmt: skip
 
+ERASURES = TableContract(
+    "ops/erasures",
+    "one row per erased device",
+    "The audit of erasures, and their tombstones: a message of a device whose hash stands here is not let in again.",
+    (
+        Column("number", Kind.BIGINT, "1, 2, 3, … without a gap, in the order of their tombstones", minimum=1),
+        _text("device_hash", "HMAC-SHA256 of the device's id; the key is not in the lake"),
+        _text("key_fingerprint", "which key made the hash"),
+        _time("requested_at", "when the erasure began"),
+        _time("finished_at", "when nothing of the device was left; null: unfinished", nullable=True),
+        _text("counts_before", "JSON by table: the device's rows before"),
+        _text("counts_after", "JSON by table: the device's rows after", nullable=True),
+        _text("registry_changes", "JSON: the dates that its row in the registry bore on, so that their levels only grow",
+              nullable=True),
+        _text("pipeline_version", "version of the code that erased it"),
+    ),
+    keys=("number",), sort=("number",), partition=None,
+)  # fmt: skip
+
 TABLES: dict[str, TableContract] = {
     table.name: table
     for table in (
         BRONZE_READINGS, BRONZE_QUARANTINE, SILVER_READINGS, SILVER_REJECTED, SENSOR_WINDOWS, DEVICE_TYPE_WINDOWS,
         LOCATION_HOURLY, DAILY_SUMMARY, SENSOR_HEALTH, DURATION_P95, ANOMALY_EVENTS, REGISTRY_DEVICES, REGISTRY_METRICS,
-        FIRST_READINGS, CHECK_RESULTS, INCIDENTS,
+        FIRST_READINGS, CHECK_RESULTS, INCIDENTS, ERASURES,
     )
 }  # fmt: skip
