@@ -17,9 +17,12 @@ import pyarrow as pa
 from iot_platform.contracts.arrow import ARROW_TYPES, arrow_schema
 from iot_platform.contracts.fields import Reading
 from iot_platform.contracts.parse import KafkaRecord, ParseRules, parse_record
+from iot_platform.contracts.refusal import Refusal
 from iot_platform.contracts.tables import BRONZE_QUARANTINE, BRONZE_READINGS, COORDINATES, Column, Kind, TableContract
 from iot_platform.contracts.timestamps import DAY_US, EPOCH
 from iot_platform.errors import DataError
+from iot_platform.ingest.admission import ERASED, EVERYBODY, NOBODY, Admission, Judged, is_of_erased
+from iot_platform.lake.tombstones import Tombstones
 
 LATE_US = 10 * 60 * 1_000_000
 COORDINATE_NAMES = tuple(column.name for column in COORDINATES)
@@ -50,12 +53,31 @@ class BatchRules:
 
     ``newest``: how far event time had come per topic and partition before the batch (µs since the epoch).
     ``readings_from`` and ``refused_from``: where each table's own content ends; what lies below is already there.
+    ``admission`` says who is let in. What lies below ``readings_from`` was judged before, by ``judged`` (oldest first; by
+    none where that says nothing), and is judged by that again. ``erased``: whose payload is withheld, in any case.
     """
 
     parse: ParseRules
     newest: Offsets = field(default_factory=dict)
     readings_from: Offsets = field(default_factory=dict)
     refused_from: Offsets = field(default_factory=dict)
+    admission: Admission = EVERYBODY
+    judged: tuple[Judged, ...] = ()
+    erased: Tombstones = NOBODY
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing but parsing decides."""
+        return self.admission.is_open and not self.erased.hashes and all(one.admission.is_open for one in self.judged)
+
+    def refusal(self, record: KafkaRecord, reading: Reading, *, is_judged: bool) -> Refusal | None:
+        """Why a record that parses goes to quarantine all the same; ``is_judged``: it lies below ``readings_from``."""
+        if not is_judged:
+            return self.admission.refusal(reading)
+        for one in self.judged:
+            if record.offset < one.until.get(record.topic, {}).get(record.partition, 0):
+                return one.admission.refusal(reading)
+        return None
 
 
 @dataclass
@@ -125,6 +147,7 @@ class Landing:
     def __init__(self, rules: BatchRules, stamp: Stamp) -> None:
         self.rules = rules
         self.stamp = stamp
+        self._is_open = rules.is_open
         self._states: dict[tuple[str, int], PartitionState] = {}
 
     def land(self, batches: Iterable[pa.RecordBatch]) -> Iterator[Landed]:
@@ -154,8 +177,13 @@ class Landing:
         parsed = parse_record(record, self.rules.parse)
         arrival = record.timestamp_us
         coordinates = record.topic, record.partition, record.offset, arrival
+        is_late = False
         if isinstance(parsed, list):
+            # Lateness counts whoever is let in: it must not change when a record is judged again.
             is_late = state.judge_lateness(parsed[0], arrival)
+        if not self._is_open:
+            parsed = self._admitted(record, parsed, is_judged=record.offset < state.readings_from)
+        if isinstance(parsed, list):
             if record.offset >= state.readings_from:
                 day = parsed[0].event_time // DAY_US
                 state.count_readings(day, len(parsed), is_late)
@@ -164,8 +192,22 @@ class Landing:
         elif record.offset >= state.refused_from:
             day = arrival // DAY_US
             state.count_refused(day)
+            if parsed is ERASED:
+                refused.append((*coordinates, day, None, None, parsed.reason, parsed.detail, []))
+                return
             headers = [{"key": key, "value": value} for key, value in record.headers]
             refused.append((*coordinates, day, record.key, record.value, parsed.reason, parsed.detail, headers))
+
+    def _admitted(
+        self, record: KafkaRecord, parsed: list[Reading] | Refusal, *, is_judged: bool
+    ) -> list[Reading] | Refusal:
+        """What parsed, if it is let in, or why not; nothing of an erased device is kept, whatever it is refused for."""
+        if not isinstance(parsed, list):
+            return ERASED if is_of_erased(record, self.rules.erased) else parsed
+        refused = self.rules.refusal(record, parsed[0], is_judged=is_judged)
+        if refused is None:
+            return parsed
+        return ERASED if self.rules.erased.holds(parsed[0].device_id) else refused
 
     def _rows(self, table: TableContract, names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
         given = dict(zip(names, zip(*rows, strict=True), strict=True))

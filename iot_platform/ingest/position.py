@@ -48,6 +48,7 @@ class Position:
     newest_by_partition: Ends = field(default_factory=dict)
     newest_by_contract: dict[str, int] = field(default_factory=dict)
     topic_ids: dict[str, str] = field(default_factory=dict)  # as the broker named them when they were read
+    judged: list[dict[str, Any]] = field(default_factory=list)  # by which admissions the readings were judged: ``judged_by``
 
     @property
     def generation(self) -> int:
@@ -96,6 +97,8 @@ def read_position(lake: Lake) -> Position:
         position.tables[table] = TablePosition(_int_keys(ends), _transactions(snapshot.delta, table), is_exact)
         position.ingest_seq = max(position.ingest_seq, int(metadata.get("ingest_seq", 0)))
         position.topic_ids |= metadata.get("topic_ids", {})
+        if table == READINGS:
+            position.judged = judged_by(metadata)
         raise_newest(position, metadata.get("newest_by_partition", {}), metadata.get("newest_by_contract", {}))
     return position
 
@@ -110,6 +113,16 @@ def raise_newest(
             newest[int(partition)] = max(reached, newest.get(int(partition), reached))
     for contract, reached in by_contract.items():
         position.newest_by_contract[contract] = max(reached, position.newest_by_contract.get(contract, reached))
+
+
+def judged_by(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """By which admissions the records below a readings commit's ends were judged, each with its ends; oldest first.
+
+    Only the newest is told where quarantine has what the others judged.
+    """
+    own = metadata.get("admission")
+    told = [*metadata.get("earlier_admissions", ()), *([own | {"until": metadata.get("ends") or {}}] if own else ())]
+    return [one | {"until": _int_keys(one["until"])} for one in told]
 
 
 def _int_keys(offsets: Mapping[str, Mapping[str, int]]) -> Ends:

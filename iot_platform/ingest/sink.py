@@ -1,7 +1,8 @@
 """What happens to one micro-batch: parsed once, then committed to Bronze and to quarantine, each exactly once.
 
 The two commits come one after the other. Whatever dies in between, the repeated batch is skipped by the table that has
-it (Delta's transaction of this generation and batch) and written by the one that has not.
+it (Delta's transaction of this generation and batch) and written by the one that has not. Whom a batch lets in is read when
+it begins and holds for both; where that moves before the readings are committed, the batch is judged again (``admission``).
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from iot_platform.contracts.parse import ParseRules
 from iot_platform.contracts.timestamps import EPOCH
+from iot_platform.errors import LakeError
 from iot_platform.failpoints import reach
+from iot_platform.ingest.admission import InForce, judged_before, read_admission
 from iot_platform.ingest.batch import BatchRules, BatchSummary, Stamp
 from iot_platform.ingest.files import FILE, SUMMARY, DataFile, Writer
 from iot_platform.ingest.generation import Start
 from iot_platform.ingest.position import QUARANTINE, READINGS, Ends, app_id, commit_metadata, raise_newest
-from iot_platform.ingest.transactions import commit_once
+from iot_platform.ingest.transactions import ExpectedMoved, commit_once
 from iot_platform.lake.lake import Lake
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 # One worker takes this many before a second one is worth its files.
 OFFSETS_PER_WORKER = 50_000
+JUDGEMENTS = 20  # of one batch; dates are closed once a night
 Ranges = dict[str, dict[int, tuple[int, int]]]
 
 
@@ -64,6 +68,7 @@ class BronzeSink:
         self.rules = rules
         self.now = now
         self._on_batch = on_batch
+        self._judged = list(start.position.judged)
         self._ends = {table: start.position.tables[table].ends for table in (READINGS, QUARANTINE)}
 
     def __call__(self, frame: DataFrame, batch_id: int) -> None:
@@ -72,18 +77,8 @@ class BronzeSink:
         began_us = (began - EPOCH) // EPOCH.resolution
         stamp = Stamp(batch_id, max(began_us, self.position.ingest_seq + 1), began_us)
         ranges = self.checkpoint.range_of(batch_id)
-        reach("ingest.before_files")
-        files, summary = self._write(frame, ranges, stamp)
-        reach("ingest.after_files")
-        raise_newest(self.position, summary.newest_by_partition, summary.newest_by_contract)
-        figures = {
-            "batch_id": batch_id, "ingest_seq": stamp.ingest_seq, "messages": summary.messages,
-            "readings": summary.readings, "quarantined": summary.refused,
-        }  # fmt: skip
-        reach("ingest.before_commits")
-        for table, dates in ((READINGS, summary.reading_dates), (QUARANTINE, summary.refused_dates)):
-            self._commit(table, [file for file in files if file.table == table], ranges, figures | {"rows_by_date": dates})
-            reach(f"ingest.after_{table.partition('/')[2]}")
+        newest = {topic: dict(partitions) for topic, partitions in self.position.newest_by_partition.items()}
+        summary = self._land(frame, ranges, stamp, newest)
         self.position.ingest_seq = stamp.ingest_seq
         if self._on_batch:
             self._on_batch(
@@ -93,22 +88,54 @@ class BronzeSink:
                 )
             )  # fmt: skip
 
-    def _write(self, frame: DataFrame, ranges: Ranges, stamp: Stamp) -> tuple[list[DataFile], BatchSummary]:
+    def _land(self, frame: DataFrame, ranges: Ranges, stamp: Stamp, newest: Ends) -> BatchSummary:
+        """Judge, write and commit the batch; again where the admission moved before both tables had it."""
+        landed: BatchSummary | None = None  # what was told when its readings were committed
+        for _ in range(JUDGEMENTS):
+            in_force = read_admission(self.lake)
+            reach("ingest.before_files")
+            files, found = self._write(frame, ranges, stamp, self._batch_rules(newest, in_force))
+            reach("ingest.after_files")
+            summary = landed or found
+            raise_newest(self.position, summary.newest_by_partition, summary.newest_by_contract)
+            figures = {
+                "batch_id": stamp.batch_id, "ingest_seq": stamp.ingest_seq, "messages": summary.messages,
+                "readings": summary.readings, "quarantined": summary.refused,
+            }  # fmt: skip
+            reach("ingest.before_commits")
+            try:
+                for table, dates in ((READINGS, summary.reading_dates), (QUARANTINE, summary.refused_dates)):
+                    own = [file for file in files if file.table == table]
+                    self._commit(table, own, ranges, figures | {"rows_by_date": dates}, in_force)
+                    landed = summary
+                    reach(f"ingest.after_{table.partition('/')[2]}")
+            except ExpectedMoved:
+                continue
+            return summary
+        raise LakeError("dates are being closed or devices erased all the time", "Run it again when that is done")
+
+    def _write(
+        self, frame: DataFrame, ranges: Ranges, stamp: Stamp, rules: BatchRules
+    ) -> tuple[list[DataFile], BatchSummary]:
         """Have the workers parse the batch and write its files; nothing is visible before the commits."""
         offsets = sum(until - start for spans in ranges.values() for start, until in spans.values())
         most = frame.sparkSession.sparkContext.defaultParallelism
         # Coalescing keeps each Kafka partition whole and in order, and gives a file a worker and date, not a partition.
         share = frame.coalesce(max(1, min(most, -(-offsets // OFFSETS_PER_WORKER))))
-        writer = Writer(self.lake.storage, self._batch_rules(), stamp)
+        writer = Writer(self.lake.storage, rules, stamp)
         results = share.mapInArrow(writer, "kind string, detail string").collect()  # pyright: ignore[reportArgumentType]
         files = [DataFile(**json.loads(row.detail)) for row in results if row.kind == FILE]
         return files, BatchSummary.of(row.detail for row in results if row.kind == SUMMARY)
 
-    def _batch_rules(self) -> BatchRules:
-        newest = {topic: dict(partitions) for topic, partitions in self.position.newest_by_partition.items()}
-        return BatchRules(self.rules, newest, self._ends[READINGS], self._ends[QUARANTINE])
+    def _batch_rules(self, newest: Ends, in_force: InForce) -> BatchRules:
+        judged = judged_before(self._judged, in_force.erased)
+        return BatchRules(
+            self.rules, newest, self._ends[READINGS], self._ends[QUARANTINE], in_force.admission, judged, in_force.erased
+        )
 
-    def _commit(self, table: str, files: list[DataFile], ranges: Ranges, figures: Mapping[str, Any]) -> None:
+    def _commit(
+        self, table: str, files: list[DataFile], ranges: Ranges, figures: Mapping[str, Any], in_force: InForce
+    ) -> None:
         """Commit a batch to one table unless it has it, with all that the next one needs to know in the metadata.
 
         A batch without rows for this table still moves its end.
@@ -123,15 +150,31 @@ class BronzeSink:
             for topic, spans in ranges.items()
         }
         ends = merged(own, ranges)
+        judged = in_force.admission.as_json()
+        # Others judged what quarantine does not have yet: where a batch landed by half, and its generation was lost.
+        earlier = [one for one in self._judged if self._is_unsettled(one["until"])]
+        admission = {"admission": judged, "earlier_admissions": earlier} if table == READINGS else {}
         metadata = commit_metadata(
             {
-                **figures, "generation": self.generation, "offsets": covered, "ends": ends,
+                **figures, **admission, "generation": self.generation, "offsets": covered, "ends": ends,
                 "topic_ids": self.topic_ids, "newest_by_partition": self.position.newest_by_partition,
                 "newest_by_contract": self.position.newest_by_contract,
             }
         )  # fmt: skip
-        commit_once(self.lake, table, app_id(table, self.generation), figures["batch_id"], metadata=metadata, files=files)
+        is_new = commit_once(
+            self.lake, table, app_id(table, self.generation), figures["batch_id"], metadata=metadata, files=files,
+            expect=in_force.expected[table],
+        )  # fmt: skip
         self._ends[table] = ends
+        if is_new and table == READINGS:
+            self._judged = [*earlier, {"until": ends, **judged}]
+
+    def _is_unsettled(self, until: Ends) -> bool:
+        """Whether some of what lies below these offsets is not in quarantine's reach yet."""
+        own = self._ends[QUARANTINE]
+        return any(
+            end > own.get(topic, {}).get(partition, 0) for topic, ends in until.items() for partition, end in ends.items()
+        )
 
 
 def merged(ends: Mapping[str, Mapping[int, int]], ranges: Ranges) -> Ends:

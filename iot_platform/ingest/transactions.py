@@ -6,7 +6,7 @@ exactly the version that was looked at: whoever was faster, we look again. That 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from deltalake import CommitProperties, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
@@ -19,11 +19,24 @@ ATTEMPTS = 100
 FENCED = 2**63 - 1  # the version after which an app commits no more
 
 
+class ExpectedMoved(LakeError):
+    """Something that a commit was made on the strength of is no longer so; nothing was committed."""
+
+
 def commit_once(
-    lake: Lake, table: str, app: str, version: int, *, metadata: str | None = None, files: Sequence[DataFile] = ()
+    lake: Lake,
+    table: str,
+    app: str,
+    version: int,
+    *,
+    metadata: str | None = None,
+    files: Sequence[DataFile] = (),
+    expect: Mapping[str, int | None] | None = None,
 ) -> bool:
     """Commit these files under (app, version); False when the table has that or a later version of the app already.
 
+    ``expect``: transactions of the table that must have these versions where the commit is made (None: not be there), else
+    ``ExpectedMoved`` is raised.
     Raises ``LakeError`` when the table cannot be written, or other writers leave no room, and ``ServiceError`` when the
     app's generation was fenced: somebody else ingests now.
     """
@@ -34,6 +47,9 @@ def commit_once(
             if last == FENCED != version:
                 raise ServiceError(f"another process took over ingestion of {table}", "It goes on where this one stood")
             return False
+        for mark, expected in (expect or {}).items():
+            if (found := snapshot.delta.transaction_version(mark)) != expected:
+                raise ExpectedMoved(f"{table}: {mark} moved from {expected} to {found}", "Run it again; nothing was lost")
         partition = snapshot.contract.partition
         assert partition
         try:
