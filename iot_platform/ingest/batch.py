@@ -7,7 +7,7 @@ the same rows, so a repeated micro-batch changes nothing. No Spark, no clock, no
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -210,17 +210,24 @@ class Landing:
         return ERASED if self.rules.erased.holds(parsed[0].device_id) else refused
 
     def _rows(self, table: TableContract, names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
-        given = dict(zip(names, zip(*rows, strict=True), strict=True))
         same = {
             "batch_id": self.stamp.batch_id, "ingest_seq": self.stamp.ingest_seq,
             "ingested_at": self.stamp.began_us, "quarantined_at": self.stamp.began_us, "redriven_at": None,
         }  # fmt: skip
-        count = len(rows)
-        columns = [
-            _array(column, given[column.name]) if column.name in given else _constant(column, same[column.name], count)
-            for column in table.columns
-        ]
-        return pa.record_batch(columns, schema=arrow_schema(table))
+        return rows_of(table, names, rows, same)
+
+
+def rows_of(
+    table: TableContract, names: Sequence[str], rows: Sequence[tuple[Any, ...]], same: Mapping[str, int | None]
+) -> pa.RecordBatch:
+    """Rows of a table from tuples in the order of ``names``; what all have in common is in ``same``. Times are µs, and dates
+    days, since the epoch."""
+    given = dict(zip(names, zip(*rows, strict=True), strict=True))
+    columns = [
+        _array(column, given[column.name]) if column.name in given else _constant(column, same[column.name], len(rows))
+        for column in table.columns
+    ]
+    return pa.record_batch(columns, schema=arrow_schema(table))
 
 
 def _records(batch: pa.RecordBatch) -> Iterator[KafkaRecord]:
