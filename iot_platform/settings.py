@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     )
     aws_secret_access_key: SecretStr = Field(SecretStr(""), validation_alias="AWS_SECRET_ACCESS_KEY")
     aws_session_token: SecretStr = Field(SecretStr(""), validation_alias="AWS_SESSION_TOKEN")
+    rollback_on_failed_check: bool = Field(
+        False, description="whether a date whose blocking check fails after its commit is put back and held (iot rollback)"
+    )
     versions_kept_days: int = Field(7, ge=7, description="maintenance removes what only older versions of tables need")
     runs_kept_days: int = Field(30, ge=1, description="maintenance forgets older runs that nothing newest is of")
     dagster_postgres_url: SecretStr = Field(
@@ -72,6 +75,9 @@ class Settings(BaseSettings):
     )
     first_date: date = Field(date(2010, 1, 1), description="first partition; an older event time is quarantined")
     max_offsets_per_trigger: int = Field(2_000_000, gt=0, description="Kafka records a micro-batch takes at most")
+    stuck_seconds: float = Field(
+        300, gt=0, description="a continuous ingest that commits nothing for so long while records wait is started again"
+    )
     duckdb_memory: str = Field("4GB", description="memory limit of the DuckDB engine")
     duckdb_threads: int = Field(0, ge=0, description="threads of the DuckDB engine; 0: all cores")
     spark_memory: str = Field("2g", description="driver memory of local Spark")

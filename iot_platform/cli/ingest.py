@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,36 +24,19 @@ def ingest(
 ) -> None:
     """Land what waits in Kafka in bronze/readings and bronze/quarantine, exactly once. Example: iot ingest
 
-    With --continuous as a service: iot ingest --continuous
+    With --continuous as a service: a worker ingests, and this process starts it again when it ends or is stuck.
     """
     from iot_platform.settings import load_settings
 
     settings = load_settings()
     result = _continuously(settings, accept_loss) if continuous else _once(settings, accept_loss)
     if as_json:
-        emit_json(summary(result))
+        emit_json(result.as_json())
     else:
         out.print(f"messages read: {result.messages:,}")
         out.print(f"readings landed: {result.readings:,} on {len(result.rows_by_date):,} dates")
         out.print(f"late messages: {result.late:,}")
         out.print(f"messages quarantined: {result.quarantined:,}")
-
-
-def summary(result: DrainResult) -> dict[str, Any]:
-    """The result as JSON: dates as ISO text, offsets ``[from, until)`` per topic and partition."""
-    return {
-        "batches": result.batches,
-        "messages": result.messages,
-        "readings": result.readings,
-        "quarantined": result.quarantined,
-        "late": result.late,
-        "rows_by_date": {day.isoformat(): rows for day, rows in sorted(result.rows_by_date.items())},
-        "offsets": {
-            topic: {str(partition): list(span) for partition, span in sorted(spans.items())}
-            for topic, spans in sorted(result.offsets.items())
-        },
-        "seconds": round(result.seconds, 3),
-    }
 
 
 def _once(settings: Settings, accept_loss: bool) -> DrainResult:
@@ -80,18 +63,12 @@ def _once(settings: Settings, accept_loss: bool) -> DrainResult:
 
 
 def _continuously(settings: Settings, accept_loss: bool) -> DrainResult:
-    from iot_platform.ingest import run_continuously
+    from iot_platform.ingest.supervise import Supervisor
 
     stop = threading.Event()
-
-    def listen() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
-
-    def landed(batch: BatchResult) -> None:
-        err.print(f"batch {batch.batch_id}: {batch.messages:,} messages, {batch.quarantined:,} quarantined", markup=False)
-
-    return run_continuously(
-        settings, stop, on_ready=listen, on_batch=landed, accept_loss=accept_loss,
-        on_state=lambda line: err.print(line, markup=False),
-    )  # fmt: skip
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    outcome = Supervisor(settings, lambda line: err.print(line, markup=False), accept_loss).run(stop)
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)  # the worker said why
+    return outcome.result

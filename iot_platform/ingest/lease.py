@@ -65,11 +65,13 @@ def holder(settings: Settings) -> Holder | None:
 
 @contextmanager
 def lease(
-    settings: Settings, mode: Mode, *, wait_seconds: float = 0.0, on_lost: Callable[[], None] | None = None
-) -> Iterator[Lease]:
+    settings: Settings, mode: Mode, *, wait_seconds: float = 0.0, on_lost: Callable[[], None] | None = None,
+    give_up: Callable[[], bool] = lambda: False,
+) -> Iterator[Lease]:  # fmt: skip
     """Hold the lease for the time of the block.
 
-    Waits up to ``wait_seconds`` for another drain, never for a continuous ingest: that brings everything by itself.
+    Waits up to ``wait_seconds`` for another drain, or until it is to ``give_up``; never for a continuous ingest: that
+    brings everything by itself.
     Raises ``ServiceError`` when somebody else goes on holding it.
     """
     mine = Holder(uuid4().hex, mode, socket.gethostname(), os.getpid(), ProcessIdentity.of(os.getpid()).started_at, 0.0)
@@ -79,7 +81,7 @@ def lease(
         with locked(_lock_file(settings), LOCK_SECONDS):
             before = _read(settings)
             if before and before.is_fresh and not before.is_dead:
-                return before.mode == "continuous"
+                return before.mode == "continuous" or give_up()
             _write(settings, mine)
             taken.append(Lease(before is not None and not before.is_dead, threading.Event()))
             return True

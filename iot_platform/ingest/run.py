@@ -6,12 +6,12 @@ Both run the same query over the same checkpoint; they differ in the trigger. Wh
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iot_platform.contracts.parse import ParseRules
 from iot_platform.errors import PlatformError, ServiceError
@@ -20,6 +20,8 @@ from iot_platform.ingest.failures import explain
 from iot_platform.ingest.generation import Start, choose_start
 from iot_platform.ingest.lag import lag_of
 from iot_platform.ingest.lease import lease
+from iot_platform.ingest.progress import ProgressLog
+from iot_platform.ingest.seen import seen_by
 from iot_platform.ingest.sink import BatchResult, BronzeSink, Ranges
 from iot_platform.ingest.source import source_options
 from iot_platform.lake.lake import Lake
@@ -62,11 +64,43 @@ class DrainResult:
         self.late += batch.late
         for day, count in batch.rows_by_date.items():
             self.rows_by_date[day] = self.rows_by_date.get(day, 0) + count
-        for topic, spans in batch.offsets.items():
+        self._add_offsets(batch.offsets)
+
+    def _add_offsets(self, offsets: Ranges) -> None:
+        for topic, spans in offsets.items():
             for partition, (start, until) in spans.items():
                 if start < until:
                     known = self.offsets.setdefault(topic, {})
                     known[partition] = (known.get(partition, (start, until))[0], until)
+
+    def add_json(self, landed: Mapping[str, Any]) -> None:
+        """Add what ``as_json`` of another result says."""
+        if not landed:
+            return
+        for name in ("batches", "messages", "readings", "quarantined", "late"):
+            setattr(self, name, getattr(self, name) + landed[name])
+        for day, count in landed["rows_by_date"].items():
+            at = date.fromisoformat(day)
+            self.rows_by_date[at] = self.rows_by_date.get(at, 0) + count
+        self._add_offsets(
+            {topic: {int(p): (span[0], span[1]) for p, span in spans.items()} for topic, spans in landed["offsets"].items()}
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Dates as ISO text, offsets ``[from, until)`` per topic and partition."""
+        return {
+            "batches": self.batches,
+            "messages": self.messages,
+            "readings": self.readings,
+            "quarantined": self.quarantined,
+            "late": self.late,
+            "rows_by_date": {day.isoformat(): rows for day, rows in sorted(self.rows_by_date.items())},
+            "offsets": {
+                topic: {str(partition): list(span) for partition, span in sorted(spans.items())}
+                for topic, spans in sorted(self.offsets.items())
+            },
+            "seconds": round(self.seconds, 3),
+        }
 
 
 def utc_now() -> datetime:
@@ -90,12 +124,6 @@ def drain(
     """
     began = monotonic()
     result = DrainResult()
-
-    def landed(batch: BatchResult) -> None:
-        result.add(batch)
-        if on_batch:
-            on_batch(batch)
-
     running: list[StreamingQuery] = []
     with lease(settings, "drain", wait_seconds=wait_seconds, on_lost=lambda: _stop(running)) as held_lease:
         lake = Lake(settings)
@@ -107,10 +135,12 @@ def drain(
         if on_start:
             on_start(waiting)
         if waiting:
-            stream = Stream(settings, held, start, now=now, on_batch=landed)
-            query = stream.begin(spark, available_now=True)
-            running.append(query)
-            stream.wait(query, lambda: False)
+            progress = ProgressLog(settings, "drain", held_lease)
+            with told(progress):
+                stream = Stream(settings, held, start, result, progress, now=now, on_batch=on_batch)
+                query = stream.begin(spark, available_now=True)
+                running.append(query)
+                stream.wait(query, lambda: False)
             if held_lease.lost.is_set():
                 raise ServiceError("another process took over ingestion", "It brings what is left")
     result.seconds = monotonic() - began
@@ -130,28 +160,26 @@ def run_continuously(
 ) -> DrainResult:
     """Land messages as they come until ``stop`` is set; a batch that runs then is finished.
 
-    A broker that is away is waited for, and the stream goes on by itself; ``on_state`` is told in a line. ``on_ready`` is
-    called after Spark is up (it takes the signal handlers; take them back there).
+    A drain that runs already is waited for. A broker that is away is waited for, and the stream goes on by itself;
+    ``on_state`` is told in a line. ``on_ready`` is called after Spark is up (it takes the signal handlers; take them back
+    there). ``accept_loss`` holds for the first start only: what is lost later is another loss.
     """
     began = monotonic()
     result = DrainResult()
     say = on_state or (lambda _: None)
-
-    def landed(batch: BatchResult) -> None:
-        result.add(batch)
-        if on_batch:
-            on_batch(batch)
-
     running: list[StreamingQuery] = []
-    with lease(settings, "continuous", on_lost=lambda: _stop(running)) as held_lease:
+    taken = lease(
+        settings, "continuous", wait_seconds=WAIT_SECONDS, on_lost=lambda: _stop(running), give_up=stop.is_set
+    )
+    with _unless_stopped(stop), taken as held_lease, told(progress := ProgressLog(settings, "continuous", held_lease)):
         lake = Lake(settings)
         force_new = held_lease.needs_new_generation
         while not stop.is_set() and not held_lease.lost.is_set():
             try:
                 held = _held(settings)
                 start = choose_start(settings, lake, held, force_new=force_new, accept_loss=accept_loss)
-                force_new = False
-                stream = Stream(settings, held, start, now=now, on_batch=landed)
+                force_new = accept_loss = False
+                stream = Stream(settings, held, start, result, progress, now=now, on_batch=on_batch)
                 query = stream.begin(None, available_now=False, trigger_seconds=trigger_seconds)
                 running[:] = [query]
                 if on_ready:
@@ -162,11 +190,33 @@ def run_continuously(
                 if not running:
                     raise  # it never ran: a wrong address, a missing topic
                 say(f"{error.what}; waiting for it")
+                progress.state("waiting", str(error))
                 stop.wait(BROKER_PAUSE_SECONDS)
         if held_lease.lost.is_set():
             raise ServiceError("another process took over ingestion", "It goes on where this one stood")
     result.seconds = monotonic() - began
     return result
+
+
+@contextmanager
+def told(progress: ProgressLog) -> Iterator[None]:
+    """The block's end, good or bad, stands in the progress file."""
+    try:
+        yield
+    except BaseException as error:
+        progress.state("failed", str(error) if isinstance(error, PlatformError) else f"{type(error).__name__}: {error}")
+        raise
+    progress.state("stopped")
+
+
+@contextmanager
+def _unless_stopped(stop: threading.Event) -> Iterator[None]:
+    """Who was told to stop while he waited for the lease wants no reason why he did not get it."""
+    try:
+        yield
+    except ServiceError:
+        if not stop.is_set():
+            raise
 
 
 class Stream:
@@ -177,19 +227,26 @@ class Stream:
         settings: Settings,
         held: Held,
         start: Start,
+        result: DrainResult,
+        progress: ProgressLog,
         *,
         now: Callable[[], datetime],
-        on_batch: BatchHook,
+        on_batch: BatchHook | None = None,
     ) -> None:
         from iot_platform.engines.session import log_file
 
         self.settings = settings
         self.start = start
+        self.held = held
+        self.result = result
+        self.progress = progress
+        self._on_batch = on_batch
+        self._batch_began = 0.0
         self.log = str(log_file(settings, APP_NAME))
         self.failure: BaseException | None = None
         contracts = {topic.name: contract for contract, topic in load_topics(settings).items()}
         rules = ParseRules(contracts, settings.first_date)
-        self.sink = BronzeSink(Lake(settings), start, held.topic_ids, rules, now=now, on_batch=on_batch)
+        self.sink = BronzeSink(Lake(settings), start, held.topic_ids, rules, now=now, on_batch=self._landed)
 
     def begin(
         self, spark: SparkSession | None, *, available_now: bool, trigger_seconds: float = TRIGGER_SECONDS
@@ -209,15 +266,21 @@ class Stream:
                 .option("checkpointLocation", str(self.start.checkpoint.path))
             )
             if available_now:
-                return writer.trigger(availableNow=True).start()
-            return writer.trigger(processingTime=f"{trigger_seconds} seconds").start()
+                query = writer.trigger(availableNow=True).start()
+            else:
+                query = writer.trigger(processingTime=f"{trigger_seconds} seconds").start()
         except Exception as error:  # whatever Spark or Java says, the user gets one line
             raise explain(error, self.log) from None
+        ends = {topic: sum(span.high for span in spans.values()) for topic, spans in self.held.offsets.items()}
+        self.progress.begin(self.start.generation, self.start.starting, ends)
+        return query
 
     def wait(self, query: StreamingQuery, is_stopping: Callable[[], bool]) -> None:
         """Wait until the query ends, or until it is to stop and no batch runs. Raises what ended it."""
         try:
             while not query.awaitTermination(POLL_SECONDS):  # pyright: ignore[reportArgumentType]  # takes parts too
+                if self.progress.is_due:
+                    self.progress.beat(*seen_by(query))
                 if is_stopping():
                     wait_until(lambda: not query.status["isTriggerActive"], FINISH_SECONDS)
                     query.stop()
@@ -228,11 +291,20 @@ class Stream:
 
     def _land(self, frame: object, batch_id: int) -> None:
         """Spark wraps what is raised here beyond recognition: it is kept as it was."""
+        self._batch_began = monotonic()
+        self.progress.batch_begins(batch_id)
         try:
             self.sink(frame, batch_id)  # pyright: ignore[reportArgumentType]
         except BaseException as error:
             self.failure = error
             raise
+
+    def _landed(self, batch: BatchResult) -> None:
+        """The sink says that a batch is in both tables."""
+        self.result.add(batch)
+        self.progress.batch(batch, monotonic() - self._batch_began, self.result.as_json())
+        if self._on_batch:
+            self._on_batch(batch)
 
 
 def _held(settings: Settings) -> Held:

@@ -167,11 +167,15 @@ def read_state(path: Path) -> dict[str, Any]:
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Replace a state file whole: a reader sees the old one or the new one."""
     make_folder(path.parent)
+    part: Path | None = None
     try:
         with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
+            part = Path(file.name)
             json.dump(state, file, indent=2)
     except OSError as error:
+        if part:  # what a full disk left half written would only fill it further
+            part.unlink(missing_ok=True)
         raise PlatformError(
             f"{path} cannot be written: {error.strerror}", "Free space, or set IOT_HOME to another folder"
         ) from None
-    Path(file.name).replace(path)
+    part.replace(path)

@@ -29,6 +29,14 @@ def follow_parent() -> Callable[[], None] | None:
     return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def die_with(owner: int) -> None:
+    """Have this process killed when its parent ends, however that happens; at once when that is not ``owner`` any more."""
+    if follow := follow_parent():
+        follow()
+    if os.getppid() != owner:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def owner_is_gone(owner: int) -> bool:
     """Wait a moment for the owner's end of stdin to close; also true once the owner is no longer the parent."""
     readable, _, _ = select.select([sys.stdin], [], [], LOOK_SECONDS)
