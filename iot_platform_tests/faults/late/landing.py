@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from types import SimpleNamespace
-from typing import Any
 
 import pyarrow as pa
 
@@ -18,6 +17,7 @@ from iot_platform.contracts.parse import KafkaRecord, ParseRules
 from iot_platform.ingest.broker import Held as HeldOffsets
 from iot_platform.ingest.broker import Range
 from iot_platform.ingest.generation import Start, choose_start
+from iot_platform.ingest.position import READINGS, app_id
 from iot_platform.ingest.sink import BronzeSink
 from iot_platform.lake import Lake
 from iot_platform_tests.faults.late.messages import TOPIC_OF, Held, Log, Taken
@@ -79,8 +79,8 @@ class LocalStream:
     def repeat(self) -> None:
         """Have the newest batch handed to a sink again, as Spark does when its own log did not get it."""
         start, sink = self._begin()
-        newest = start.checkpoint.last("offsets")
-        if newest >= 0:
+        newest = start.checkpoint.last("commits")
+        if newest >= 0 and newest == start.checkpoint.last("offsets"):
             sink(self._frame(start, newest), newest)  # pyright: ignore[reportArgumentType]
 
     def lose_checkpoint(self) -> None:
@@ -121,8 +121,6 @@ class LocalStream:
 
     def _take_note(self, start: Start, batch: int) -> None:
         """What is in Bronze now because of this batch: all of it or nothing, whatever became of the rest of the step."""
-        from iot_platform.ingest.position import READINGS, app_id
-
         last = self.lake.snapshot(READINGS).transaction(app_id(READINGS, start.generation))
         if last is None or last < batch:
             return
@@ -143,11 +141,3 @@ class LocalStream:
 
 def _offsets(ends: Offsets) -> str:
     return json.dumps({topic: {str(p): end for p, end in found.items()} for topic, found in ends.items()})
-
-
-def as_ranges(ends: Offsets) -> dict[str, dict[int, tuple[int, int]]]:
-    return {topic: {p: (0, end) for p, end in found.items()} for topic, found in ends.items()}
-
-
-def any_of(value: Any) -> Any:
-    return value
