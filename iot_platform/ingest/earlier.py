@@ -31,6 +31,7 @@ class Earlier:
         self._offsets = {place: np.unique(asked) for place, asked in offsets.items() if len(asked)}
         self._is_there = {place: np.zeros(len(asked), bool) for place, asked in self._offsets.items()}
         self._reached = {place: np.full(len(asked), NEVER) for place, asked in self._offsets.items()}
+        self._newest: dict[Place, NDArray[np.int64]] = {}
         self._seen: set[str] = set()
 
     def look(self, bronze: Snapshot) -> bool:
@@ -52,8 +53,9 @@ class Earlier:
             "topics": sorted({topic for topic, _ in self._offsets}),
             "last": max(int(asked[-1]) for asked in self._offsets.values()),
         }
+        self._newest.clear()
         with self.lake.reading(bronze.contract.name) as connection:
-            for batch in connection.execute(sql, parameters).to_arrow_reader(ROWS_AT_ONCE):
+            for batch in connection.sql(sql, params=parameters).to_arrow_reader(ROWS_AT_ONCE):
                 has_any |= self._take(batch)
         self._seen.update(fresh)
         return has_any
@@ -86,15 +88,15 @@ class Earlier:
         """Whether Bronze has a row of this offset, which must be one that was asked about."""
         return bool(self._is_there[place][self._at(place, offset)])
 
-    def reached(self, place: Place) -> dict[int, int | None]:
-        """Per offset asked about: the newest min(event time, arrival) of the rows before it, µs since the epoch; None: none."""
+    def reached_before(self, place: Place, offset: int) -> int | None:
+        """The newest min(event time, arrival) of the rows before an offset that was asked about, µs since the epoch; None:
+        there are none."""
         import numpy as np
 
-        newest = np.maximum.accumulate(self._reached[place]).tolist()
-        return {
-            offset: None if moment == NEVER else moment
-            for offset, moment in zip(self._offsets[place].tolist(), newest, strict=True)
-        }
+        if place not in self._newest:
+            self._newest[place] = np.maximum.accumulate(self._reached[place])
+        moment = int(self._newest[place][self._at(place, offset)])
+        return None if moment == NEVER else moment
 
     def _at(self, place: Place, offset: int) -> int:
         import numpy as np

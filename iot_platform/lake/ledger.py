@@ -14,7 +14,7 @@ from typing import Any
 from iot_platform.contracts.duckdb import select_files
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.levels import Levels
-from iot_platform.lake.snapshot import Snapshot
+from iot_platform.lake.snapshot import ERASED_MESSAGES, Snapshot
 from iot_platform.lake.stream_log import stream_commits
 
 BRONZE, SILVER, REJECTED, QUARANTINE = (
@@ -22,11 +22,16 @@ BRONZE, SILVER, REJECTED, QUARANTINE = (
 )  # fmt: skip
 
 Place = tuple[str, int]  # topic and partition
+REDRIVEN = "redriven/messages"
+"""The Delta transaction on Bronze that counts the messages ever redriven, in the commit that brings them. So the ledger
+balances between Bronze's commit and quarantine's mark, goes on balancing when one of a message's two rows is deleted later, and does
+not balance when a message stands in both tables for any other reason."""
 
 
 @dataclass(frozen=True)
 class DateLedger:
-    """One event date in rows. ``pending``: in Bronze, and its Silver not yet made from it."""
+    """One event date in rows. ``bronze``: with those that were erased from it; ``pending``: in Bronze, and its Silver not
+    yet made from it; ``erased``: in Silver no longer, since their device was erased."""
 
     event_date: date
     bronze: int
@@ -66,10 +71,16 @@ class OffsetLedger:
     bronze_messages: int
     quarantined: int
     redriven: int = 0
+    erased: int = 0
+
+    @property
+    def difference(self) -> int:
+        """Records that are nowhere (above 0), or more than were consumed (below 0)."""
+        return self.consumed - (self.bronze_messages + self.quarantined - self.redriven + self.erased)
 
     @property
     def is_balanced(self) -> bool:
-        return self.consumed == self.bronze_messages + self.quarantined - self.redriven
+        return self.difference == 0
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -77,6 +88,7 @@ class OffsetLedger:
             "bronze_messages": self.bronze_messages,
             "quarantined": self.quarantined,
             "redriven": self.redriven,
+            "erased": self.erased,
             "balanced": self.is_balanced,
         }
 
@@ -87,10 +99,17 @@ def date_ledger(lake: Lake, days: Iterable[date] | None = None, levels: Levels |
     # Bronze last: a batch that lands meanwhile is pending then, and not a row that Bronze never had.
     silver, rejected, bronze = (levels.snapshot(table) for table in (SILVER, REJECTED, BRONZE))
     known = set(bronze.rows_by_date) | set(silver.rows_by_date) | set(rejected.rows_by_date)
+    known |= bronze.erased_days | silver.erased_days | rejected.erased_days
     wanted = sorted(known if days is None else set(days))
     reasons = _rejected_by_reason(lake, rejected, wanted)
     lines = [
-        DateLedger(day, bronze.rows_by_date.get(day, 0), silver.rows_by_date.get(day, 0), reasons.get(day, {}))
+        DateLedger(
+            day,
+            bronze.rows_by_date.get(day, 0) + bronze.erased(day),
+            silver.rows_by_date.get(day, 0),
+            reasons.get(day, {}),
+            erased=silver.erased(day) + rejected.erased(day),
+        )
         for day in wanted
     ]
     unequal = [line.event_date for line in lines if line.difference]
@@ -122,15 +141,12 @@ def offset_ledger(lake: Lake) -> OffsetLedger:
     """The ledger of Kafka records, over everything that was ever consumed."""
     bronze, quarantine = lake.snapshot(BRONZE), lake.snapshot(QUARANTINE)
     landed, held = _offsets(lake, bronze), _offsets(lake, quarantine)
-    redriven = 0
-    if quarantine.rows:
-        source = select_files(quarantine.contract, quarantine.files())
-        ((redriven,),) = _fetch(lake, quarantine, f"select count(*) from ({source}) where redriven_at is not null")
     return OffsetLedger(
         consumed=consumed([commit.metadata for commit in stream_commits(bronze.delta)], landed, held),
         bronze_messages=sum(messages for _, messages in landed.values()),
         quarantined=quarantine.rows,
-        redriven=redriven,
+        redriven=bronze.transaction(REDRIVEN) or 0,
+        erased=sum(table.transaction(ERASED_MESSAGES) or 0 for table in (bronze, quarantine)),
     )
 
 

@@ -35,9 +35,9 @@ class MessageId(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> MessageId:
         """Read the written form; anything else is an ``InputError``."""
-        topic, partition, offset = (text.rsplit("/", 2) + ["", ""])[:3]
+        topic, partition, offset = [*text.rsplit("/", 2), "", ""][:3]
         if not (topic and _is_number(partition) and _is_number(offset)):
-            raise InputError(f"{text!r} names no message", "Write topic/partition/offset, as `iot quarantine list` shows it.")
+            raise InputError(f"{text!r} names no message", "Write topic/partition/offset, as `iot quarantine list` shows.")
         return cls(topic, int(partition), int(offset))
 
 
@@ -114,7 +114,9 @@ class Count(NamedTuple):
     newest_at: datetime
 
 
-_HELD = "topic, kafka_partition, kafka_offset, reason, detail, kafka_timestamp, octet_length(value), quarantined_at, redriven_at"
+_HELD = (
+    "topic, kafka_partition, kafka_offset, reason, detail, kafka_timestamp, octet_length(value), quarantined_at, redriven_at"
+)
 
 
 def messages(lake: Lake, chosen: Chosen, limit: int = 0) -> list[Held]:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from deltalake import DeltaTable
 
+from iot_platform.contracts.wire import CONTRACTS
+
 PAGE = 50
 SUMMARY = "summarizes"  # how many commits one stands for, itself not counted; those before it need not be read
 OF_ONE_BATCH = {"offsets", "messages", "batch_id", "readings", "quarantined", "rows_by_date"}
@@ -76,7 +78,17 @@ def summary_of(commits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return summary
 
 
+def newest_id(contract: str) -> str:
+    """The Delta transaction on Bronze that says how far a contract's time has come by redriven messages, in µs."""
+    return f"newest/{contract}"
+
+
 def newest_times(delta: DeltaTable) -> dict[str, int]:
     """Per contract, the newest min(event_time, kafka_timestamp) that came, in µs since the epoch."""
     metadata = last_stream_commit(delta)
-    return {} if metadata is None else {name: int(value) for name, value in metadata["newest_by_contract"].items()}
+    newest = {name: int(value) for name, value in metadata["newest_by_contract"].items()} if metadata else {}
+    for contract in CONTRACTS:
+        redriven = delta.transaction_version(newest_id(contract))
+        if redriven is not None:
+            newest[contract] = max(redriven, newest.get(contract, redriven))
+    return newest

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from iot_platform.lake import Lake
-from iot_platform.lake.ledger import DateLedger, OffsetLedger, consumed, date_ledger, offset_ledger
+from iot_platform.lake.ledger import REDRIVEN, DateLedger, OffsetLedger, consumed, date_ledger, offset_ledger
 from iot_platform.settings import Settings
 from iot_platform_tests.assets.small_lake import DAY, D, SmallLake
 
@@ -124,12 +124,15 @@ def test_a_message_of_three_readings_is_one_message(small: SmallLake) -> None:
 
 
 def test_a_redriven_message_stands_in_both_tables(small: SmallLake) -> None:
-    small.ingest([], refused=[{"redriven_at": _at(3)}, {}])
+    small.ingest([], refused=[{}, {}])
     place = small.rows("bronze/quarantine")[0]
-    small.ingest([])
-    small.ingest([{"event_time": _at(1), "kafka_offset": place["kafka_offset"]}])
+    again = {"event_time": _at(1), "kafka_offset": place["kafka_offset"]}
+    small.put("bronze/readings", D, [small._reading(again) | again])
+    assert not offset_ledger(small.lake).is_balanced  # in both tables, and no redrive brought it
+    bronze = small.lake.writable("bronze/readings")
+    small.lake.commit_transaction(bronze, REDRIVEN, 1)
     ledger = offset_ledger(small.lake)
-    assert (ledger.bronze_messages, ledger.quarantined, ledger.redriven) == (1, 2, 1)
+    assert (ledger.bronze_messages, ledger.quarantined, ledger.redriven, ledger.is_balanced) == (1, 2, 1, True)
 
 
 def test_a_lost_message_does_not_balance(small: SmallLake) -> None:
