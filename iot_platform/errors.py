@@ -35,6 +35,16 @@ class LakeError(PlatformError):
     """A table that cannot be read or written: missing, corrupt, or its disk not writable."""
 
 
+class HeldError(LakeError):
+    """A date that a rollback holds: nothing makes it again until somebody releases it."""
+
+    def __init__(self, table: str, day: object) -> None:
+        super().__init__(
+            f"{table} {day} is held by a rollback and stays as it is",
+            f"`iot rollback --table {table} --date {day} --release` lets it be made again.",
+        )
+
+
 class DataError(PlatformError):
     """Data that breaks its table contract; it was not committed.
 

@@ -47,7 +47,8 @@ class LocalCompute:
         return make_range(
             days,
             lambda day: materialize_date(
-                platform.lake, platform.engine, transform, day, force=force and day not in made, now=now
+                platform.lake, platform.engine, transform, day, force=force and day not in made, now=now,
+                run_id=context.run.run_id,
             ),
         )
 

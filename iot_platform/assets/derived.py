@@ -60,6 +60,8 @@ def derived_asset(transform: Transform, settings: Settings, partitions: dg.Parti
         days = dates(context.partition_keys)
         made = made_before(context, table) if context.retry_number else set()
         result = platform.compute.make(context, transform, days, force=force, now=platform.now(), made=made)
+        for held in [one.held for one in result.made if one.held]:
+            context.log.warning(held)
         if result.failed:
             report_partial(context, table, platform, result)
             raise failure(table, result)
@@ -109,7 +111,8 @@ def report_partial(context: dg.AssetExecutionContext, table: str, platform: Plat
             dg.AssetMaterialization(asset_key(table), partition=day.isoformat(), metadata=metadata, tags=tags)
         )
     for made in result.made:
-        _report_check(context, table, made.day, held_before_commit(made.rows))
+        if not made.held:
+            _report_check(context, table, made.day, held_before_commit(made.rows))
     for day, error in result.failed.items():
         if isinstance(error, DataError):
             _report_check(context, table, day, broken_before_commit(error))

@@ -87,7 +87,8 @@ def date_metadata(result: DateResult, snapshot: Snapshot) -> dict[str, Any]:
         "level": result.level,
         "engine": result.engine,
         "seconds": round(result.seconds, 3),
-        "is_up_to_date_already": result.skipped,
+        "is_up_to_date_already": result.skipped and not result.held,
+        **({"held": result.held} if result.held else {}),
     }
 
 

@@ -19,6 +19,7 @@ from iot_platform.automation.priorities import REGISTRY as REGISTRY_PRIORITY
 from iot_platform.automation.priorities import limit_pools, priority_tag, tags_of_dates, without_flood
 from iot_platform.checks.catalog import blocking_checks
 from iot_platform.checks.contract import CONTRACT_CHECK
+from iot_platform.errors import HeldError
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.levels import Levels, daily_transforms
 from iot_platform.transforms.catalog import TRANSFORMS
@@ -225,14 +226,15 @@ def evaluate(platform: Platform, instance: dg.DagsterInstance, partitions: dg.Pa
     recent = {(table, day) for table, listed in stale.dates.items() for day in listed if day >= yesterday} & busy
     busy -= runs.made_already(instance, in_flight, partitions, recent)
     days = {day for listed in stale.dates.values() for day in listed}
-    found, why_not = decide(stale, instance, now, busy, failing_outputs(instance, days))
+    held = {(table, day) for table, listed in stale.levels.held().items() for day in listed}
+    found, why_not = decide(stale, instance, now, busy, failing_outputs(instance, days) - held)
     found, held_back = without_flood(found, in_flight)
     if held_back:
         why_not = [f"{held_back} run(s) of older dates are asked for when others have ended", *why_not]
     requests += found
     if requests:
         return dg.SensorResult(run_requests=requests)
-    reasons += why_not
+    reasons += [*why_not, *(str(HeldError(table, day)) for table, day in sorted(held))]
     return dg.SensorResult(skip_reason="; ".join(reasons[:10]) or "every date is made from its newest inputs")
 
 

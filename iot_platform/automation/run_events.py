@@ -17,12 +17,16 @@ ONLY_CHECKS = "only_checks"  # metadata of a step's failure that says nothing be
 
 @dataclass(frozen=True)
 class Made:
-    """One materialization: the asset (``silver/readings``), its date (None: not partitioned), its rows, if told."""
+    """One materialization: the asset (``silver/readings``), its date (None: not partitioned), its rows, if told.
+
+    ``held`` says in a line that a rollback holds the date, if so: nothing was made then.
+    """
 
     asset: str
     day: date | None
     rows: int | None
     seconds: float | None
+    held: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,9 @@ def collect(event: dg.DagsterEvent) -> Made | Checked | StepEnd | None:
         metadata = materialization.metadata
         rows = _value(metadata, "dagster/partition_row_count", "dagster/row_count")
         return Made(
-            "/".join(materialization.asset_key.path), _day(materialization.partition), rows, _value(metadata, "seconds")
-        )
+            "/".join(materialization.asset_key.path), _day(materialization.partition), rows, _value(metadata, "seconds"),
+            _value(metadata, "held") or "",
+        )  # fmt: skip
     if event.event_type_value == "ASSET_CHECK_EVALUATION":
         check = event.asset_check_evaluation_data
         return Checked(

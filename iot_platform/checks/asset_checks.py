@@ -20,6 +20,7 @@ from iot_platform.checks.inspection import Inspection
 from iot_platform.checks.outcome import Outcome
 from iot_platform.checks.schema import VERSION
 from iot_platform.checks.thresholds import load_thresholds
+from iot_platform.checks.undo import made_version, undone_where_failed
 from iot_platform.contracts.tables import TABLES
 from iot_platform.errors import PlatformError
 
@@ -67,9 +68,15 @@ def _step(
         with closing(inspect(platform, days)) as inspection:
             for day in days:
                 # Dagster would give a range one result without a partition; each date gets its own, then the outputs.
+                outcomes: dict[DateCheck, Outcome] = {}
                 for check in chosen_by_date:
                     with _kept(unread, day.isoformat()):
-                        yield evaluation(check, check.evaluate(inspection, day), day, made.get(day))
+                        outcomes[check] = check.evaluate(inspection, day)
+                record = made.get(day)
+                if record and platform.settings.rollback_on_failed_check and record.run_id == context.run.run_id:
+                    outcomes = undone_where_failed(platform.lake, day, outcomes, made_version(record))
+                for check, outcome in outcomes.items():
+                    yield evaluation(check, outcome, day, record)
             for check in whole:
                 if check.key in chosen:
                     with _kept(unread, check.name):

@@ -17,6 +17,7 @@ from iot_platform.assets.registry import REGISTRY
 from iot_platform.checks.conservation import conserves, offsets_conserve
 from iot_platform.checks.contract import CONTRACT_CHECK, UNIQUE_CHECK, contract_holds, keys_are_unique
 from iot_platform.checks.health import fleet_is_healthy
+from iot_platform.checks.held import HELD_CHECK, none_held
 from iot_platform.checks.inspection import Inspection
 from iot_platform.checks.known import devices_are_declared, metrics_are_declared
 from iot_platform.checks.outcome import Outcome
@@ -29,6 +30,7 @@ from iot_platform.lake.levels import daily_transforms
 CONTRACT_SAYS = "What landed holds to the table's contract: types, nulls, bounds, closed lists."
 KEYS_SAY = "No key of the table's contract stands twice."
 SCHEMA_SAYS = "The table has the columns and types of its contract, and those it had when it was last looked at."
+HELD_SAYS = "No rollback holds a date of the table: all of them are made again when their inputs move."
 OFFSETS_CHECK = "offsets_conservation"
 
 
@@ -116,6 +118,7 @@ def table_checks() -> list[TableCheck]:
         ),
         *(TableCheck(table, CONTRACT_CHECK, CONTRACT_SAYS, _whole(contract_holds, table), True) for table in REGISTRY),
         *(TableCheck(table, UNIQUE_CHECK, KEYS_SAY, _whole(keys_are_unique, table)) for table in REGISTRY),
+        *(TableCheck(one.table, HELD_CHECK, HELD_SAYS, _held(one.table)) for one in daily_transforms()),
         TableCheck(
             "bronze/readings", OFFSETS_CHECK, "Every consumed Kafka record is in Bronze or in quarantine, exactly once.",
             lambda inspection, _: offsets_conserve(inspection), True, ("bronze/quarantine",),
@@ -136,6 +139,10 @@ def _keys(table: str) -> DateCheck:
 
 def _schema(table: str) -> Callable[[Inspection, int | None], Outcome]:
     return lambda inspection, seen: schema_holds(inspection.lake, table, seen)
+
+
+def _held(table: str) -> Callable[[Inspection, int | None], Outcome]:
+    return lambda inspection, _: none_held(inspection.lake, table)
 
 
 def _whole(holds: Callable[..., Outcome], table: str) -> Callable[[Inspection, int | None], Outcome]:

@@ -12,6 +12,7 @@ from iot_platform.cli.maintain import maintain
 from iot_platform.cli.materialize import materialize
 from iot_platform.cli.query import query
 from iot_platform.cli.replay import replay
+from iot_platform.cli.rollback import rollback
 from iot_platform.cli.simulate import simulate
 from iot_platform.cli.status import status
 
@@ -33,5 +34,6 @@ app.command()(check)
 app.command()(query)
 app.add_typer(report.app, name="report")
 app.command()(status)
+app.command()(rollback)
 app.command()(maintain)
 app.add_typer(alerts.app, name="alerts")

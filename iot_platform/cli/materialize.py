@@ -195,13 +195,18 @@ def made_shown(result: RunResult) -> Any:
     rows: Counter[str] = Counter()
     dates: Counter[str] = Counter()
     for made in result.made:
+        if made.held:
+            continue
         rows[made.asset] += made.rows or 0
         dates[made.asset] += made.day is not None
     return table("", ("asset", "dates", "rows"), [(name, dates[name] or None, rows[name]) for name in rows])
 
 
 def warn(result: RunResult) -> None:
-    """A line for each check that failed and stopped nothing."""
+    """A line for each date that a rollback holds, and for each check that failed and stopped nothing."""
+    for made in result.made:
+        if made.held:
+            err.print(f"warning: {made.held}", markup=False)
     for failed in result.failed_checks:
         if result.is_success or failed.severity != "ERROR":
             err.print(f"warning: {failed.check} of {failed.asset} {failed.day or ''}: {failed.description}", markup=False)
@@ -219,14 +224,16 @@ def raise_failures(result: RunResult) -> None:
 
 def _as_object(result: RunResult | None) -> dict[str, Any]:
     if result is None:
-        return {"run_id": None, "success": True, "materialized": [], "checks": []}
+        return {"run_id": None, "success": True, "materialized": [], "held": [], "checks": []}
     return {
         "run_id": result.run_id,
         "success": result.is_success,
         "materialized": [
             {"asset": made.asset, "event_date": made.day.isoformat() if made.day else None, "rows": made.rows}
             for made in result.made
+            if not made.held
         ],
+        "held": [{"asset": made.asset, "event_date": str(made.day)} for made in result.made if made.held],
         "checks": [
             {
                 "asset": check.asset, "check": check.check, "event_date": check.day.isoformat() if check.day else None,

@@ -18,10 +18,11 @@ import pyarrow as pa
 from iot_platform.contracts.pandera import describe_violations, offending_rows, violations
 from iot_platform.contracts.tables import TABLES, TableContract
 from iot_platform.engines.protocol import CLOCKS_SCHEMA, Derived, Engine, InputFiles, Params
-from iot_platform.errors import DataError
+from iot_platform.errors import DataError, HeldError
 from iot_platform.failpoints import reach
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.levels import Levels, look_back
+from iot_platform.lake.snapshot import Snapshot
 from iot_platform.transforms.catalog import Transform, code_version
 
 MOST_TOLD = 100  # rows that an error carries
@@ -29,7 +30,8 @@ MOST_TOLD = 100  # rows that an error carries
 
 @dataclass(frozen=True)
 class DateResult:
-    """What became of one date. ``skipped``: it was up to date and not forced; ``seconds`` is wall time."""
+    """What became of one date. ``skipped``: it was up to date and not forced, or is ``held`` by a rollback, which then says
+    so in a line; ``seconds`` is wall time."""
 
     table: str
     day: date
@@ -40,6 +42,7 @@ class DateResult:
     engine: str
     inputs: Mapping[str, int]
     skipped: bool = False
+    held: str = ""
 
 
 @cache
@@ -56,17 +59,20 @@ def materialize_date(
     now: datetime,
     force: bool = False,
     levels: Levels | None = None,
+    run_id: str = "",
 ) -> DateResult:
     """Bring one date of one table up to its inputs, atomically; neighbours stay as they are.
 
-    A date is up to date when it is made from its newest inputs and by this code; ``force`` makes it all the same. ``now``
-    (UTC) becomes ``processed_at``. Raises ``DataError`` when the result breaks its contract (then nothing is committed) and
-    ``LakeError`` when it cannot be written.
+    A date is up to date when it is made from its newest inputs and by this code; ``force`` makes it all the same, but none
+    that a rollback holds. ``now`` (UTC) becomes ``processed_at``; ``run_id`` stands in the commit. Raises ``DataError`` when
+    the result breaks its contract (then nothing is committed) and ``LakeError`` when it cannot be written.
     """
     began = perf_counter()
     pinned = levels or Levels(lake)
     code = code_version(transform)
     before = lake.snapshot(transform.table)
+    if before.is_held(day):
+        return _held(HeldError(transform.table, day), before, day, engine, perf_counter() - began)
     recorded = before.recorded_level(day)
     is_outdated = recorded > 0 and not before.is_made_by(day, code)
     if (force or is_outdated) and pinned.needed(transform, day) <= recorded:
@@ -83,13 +89,23 @@ def materialize_date(
     with engine.compute(transform, engine_inputs(transform, day, pinned), params(day, now)) as derived:
         check(TABLES[transform.table], day, derived)
         reach("derived.before_commit")
-        version = derived.commit(
-            lake, transform.table, day, level=needed, inputs=inputs,
-            metadata={"engine": engine.name, "code_version": code, "rows": derived.rows},
-        )  # fmt: skip
+        metadata = {"engine": engine.name, "code_version": code, "rows": derived.rows}
+        metadata |= {"run_id": run_id} if run_id else {}
+        try:
+            version = derived.commit(lake, transform.table, day, level=needed, inputs=inputs, metadata=metadata)
+        except HeldError as held:  # put back while it was being made
+            return _held(held, lake.snapshot(transform.table), day, engine, perf_counter() - began)
         reach("derived.after_commit")
         rows = derived.rows
     return DateResult(transform.table, day, rows, version, needed, perf_counter() - began, engine.name, inputs)
+
+
+def _held(held: HeldError, snapshot: Snapshot, day: date, engine: Engine, seconds: float) -> DateResult:
+    """The result for a date that a rollback holds: what stands there stays."""
+    return DateResult(
+        snapshot.contract.name, day, snapshot.rows_by_date.get(day, 0), snapshot.version, snapshot.recorded_level(day),
+        seconds, engine.name, {}, skipped=True, held=str(held),
+    )  # fmt: skip
 
 
 def params(day: date | None, now: datetime) -> Params:

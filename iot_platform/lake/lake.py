@@ -16,7 +16,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from iot_platform.contracts.arrow import arrow_schema
 from iot_platform.contracts.tables import TABLES, Kind, TableContract
-from iot_platform.errors import InputError, LakeError
+from iot_platform.errors import HeldError, InputError, LakeError
 from iot_platform.lake.newest import Newest
 from iot_platform.lake.snapshot import Snapshot, code_id, code_number, forced_id, level_id
 from iot_platform.lake.storage import Storage, is_failed_read
@@ -255,7 +255,10 @@ class Lake:
 
 
 def refuse_older(snapshot: Snapshot, day: date | None, level: int) -> None:
-    """Raise ``LakeError`` when the date was made from inputs that are as new as ``level``, or newer."""
+    """Raise ``LakeError`` when the date was made from inputs that are as new as ``level``, or newer; ``HeldError`` (one of
+    its kinds) when a rollback holds the date."""
+    if snapshot.is_held(day):
+        raise HeldError(snapshot.contract.name, day)
     recorded = snapshot.recorded_level(day)
     if recorded >= level:
         raise LakeError(

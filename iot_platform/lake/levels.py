@@ -13,10 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 
 from iot_platform.contracts.tables import TABLES
+from iot_platform.lake.erasures import ERASED_DEVICES, read_erasures
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.snapshot import Snapshot
 from iot_platform.lake.stream_log import newest_times
@@ -111,13 +113,20 @@ class Levels:
         key = (table, declared_only)
         if key not in self._changes:
             newest: dict[tuple[date, date], int] = {}
-            for row in self.registry(table, ["changes"]).column("changes").to_pylist():
-                for change in row or ():
-                    if change["declared"] or not declared_only:
-                        span = (change["from_date"], change["to_date"] or date.max)
-                        newest[span] = max(newest.get(span, 0), change["seq"])
+            listed = [row or () for row in self.registry(table, ["changes"]).column("changes").to_pylist()]
+            # The row of an erased device is gone; what it bore on does not become older by that.
+            listed += [self._erased_changes()] if table == "registry/devices" else []
+            for change in (change for changes in listed for change in changes):
+                if change["declared"] or not declared_only:
+                    span = (change["from_date"], change["to_date"] or date.max)
+                    newest[span] = max(newest.get(span, 0), change["seq"])
             self._changes[key] = tuple((first, last, seq) for (first, last), seq in newest.items())
         return self._changes[key]
+
+    def _erased_changes(self) -> list[dict[str, Any]]:
+        if not self.snapshot("registry/devices").transaction(ERASED_DEVICES):
+            return []
+        return [change for erasure in read_erasures(self.lake) for change in erasure.changes]
 
     def registry(self, table: str, columns: list[str]) -> pa.Table:
         return self.snapshot(table).delta.to_pyarrow_table(columns=columns)
@@ -158,6 +167,11 @@ class Levels:
     def recorded(self, table: str, day: date) -> int:
         return self.snapshot(table).recorded_level(day)
 
+    def held(self) -> dict[str, tuple[date, ...]]:
+        """Per derived table the dates that rollbacks hold, oldest first; tables without such are left out."""
+        found = {transform.table: self.snapshot(transform.table).held_days for transform in daily_transforms()}
+        return {table: days for table, days in found.items() if days}
+
     def active_days(self) -> set[date]:
         """Dates on which a registered device could have reported: between installed and retired, until its contract's time
         has come; none before the first date of the settings, where no partition is."""
@@ -174,11 +188,14 @@ class Levels:
         """The output dates that are older than their inputs, per derived table in order of dependency.
 
         A date whose input is stale is stale too: making them in this order makes each once. ``only`` limits the dates.
+        A date that a rollback holds is left out: it stays as it is, and what reads it is made from it as it is.
         """
         wanted = None if only is None else set(only)
         coming: dict[tuple[str, date], int] = {}
         found: dict[str, list[date]] = {}
-        days_of: dict[str, set[date]] = {"bronze/readings": set(self.snapshot("bronze/readings").sequences)}
+        bronze = self.snapshot("bronze/readings")
+        # A date that was emptied (an erased device was all that it had) is made again too: what was made from it goes.
+        days_of: dict[str, set[date]] = {"bronze/readings": set(bronze.sequences) | bronze.changed_days}
         for transform in daily_transforms():
             candidates = self.active_days() if transform.clocks else set[date]()
             for source in transform.inputs:
@@ -186,6 +203,9 @@ class Levels:
             stale: list[date] = []
             for day in sorted(candidates):
                 recorded = self.recorded(transform.table, day)
+                if self.snapshot(transform.table).is_held(day):
+                    coming[transform.table, day] = recorded
+                    continue
                 needed = self.needed(transform, day, coming)
                 coming[transform.table, day] = max(recorded, needed)
                 if needed > recorded and (wanted is None or day in wanted):

@@ -10,14 +10,21 @@ from iot_platform.transforms.catalog import code_version
 
 
 def outdated(lake: Lake, since: date = date.min) -> dict[str, list[date]]:
-    """Per derived table, in order of dependency, its dates from ``since`` on that were made by other code, oldest first."""
+    """Per derived table, in order of dependency, its dates from ``since`` on that were made by other code, oldest first.
+
+    Dates that a rollback holds are left out.
+    """
     found: dict[str, list[date]] = {}
     for transform in daily_transforms():
         if not lake.exists(transform.table):
             continue
         snapshot = lake.snapshot(transform.table)
         code = code_version(transform)
-        days = [day for day in sorted(snapshot.recorded_days()) if day >= since and not snapshot.is_made_by(day, code)]
+        days = [
+            day
+            for day in sorted(snapshot.recorded_days())
+            if day >= since and not snapshot.is_made_by(day, code) and not snapshot.is_held(day)
+        ]
         if days:
             found[transform.table] = days
     return found

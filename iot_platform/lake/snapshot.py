@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -17,6 +18,11 @@ from iot_platform.lake.transactions import transactions
 
 FEW = 8
 LEVEL = "level/"
+CHANGED = "changed/"
+ERASED = "erased/"
+ERASED_MESSAGES = "erased/messages"  # the Delta transaction that counts the messages that were erased from a Bronze table
+HELD = "held/"
+HOLDS = "held"  # the Delta transaction that counts how often any date of a table was held or released
 
 
 class File(NamedTuple):
@@ -41,7 +47,17 @@ def forced_id(day: date | None) -> str:
 
 def changed_id(day: date) -> str:
     """The Delta transaction that counts how often a Bronze date changed otherwise than by a batch: redriven, erased."""
-    return f"changed/{day.isoformat()}"
+    return f"{CHANGED}{day.isoformat()}"
+
+
+def erased_id(day: date) -> str:
+    """The Delta transaction that counts the rows of a date that were erased, as the ledger takes them (see ``erase``)."""
+    return f"{ERASED}{day.isoformat()}"
+
+
+def held_id(day: date) -> str:
+    """The Delta transaction that says whether an output date is held back by a rollback: odd is held, even released."""
+    return f"{HELD}{day.isoformat()}"
 
 
 def code_id(day: date | None) -> str:
@@ -148,6 +164,24 @@ class Snapshot:
         """How often rows of this Bronze date were added or taken otherwise than by a batch of the stream."""
         return self.transaction(changed_id(day)) or 0
 
+    @cached_property
+    def changed_days(self) -> frozenset[date]:
+        """The dates of which rows were added or taken otherwise, those that lost all included (on a local disk only)."""
+        return frozenset(_named_days(self._transactions or (), CHANGED))
+
+    def erased(self, day: date) -> int:
+        """How many rows of this date were erased."""
+        return self.transaction(erased_id(day)) or 0
+
+    @cached_property
+    def erased_days(self) -> frozenset[date]:
+        """The dates of which rows were erased, those that lost all included (where the log is not on a local disk: only
+        dates with rows)."""
+        listed = self._transactions
+        if listed is None:
+            return frozenset(day for day in self.rows_by_date if self.erased(day))
+        return frozenset(_named_days(listed, ERASED))
+
     def recorded_level(self, day: date | None) -> int:
         """The level that this output date was made from; 0 when it was never made."""
         return self.transaction(level_id(day)) or 0
@@ -165,6 +199,40 @@ class Snapshot:
     def forced(self, day: date | None) -> int:
         """How often this output date was asked to be made again without new input."""
         return self.transaction(forced_id(day)) or 0
+
+    @cached_property
+    def holds(self) -> int:
+        """How often any date was held or released; 0 in a table where no date ever was: none need be asked then."""
+        return self.transaction(HOLDS) or 0
+
+    def is_held(self, day: date | None) -> bool:
+        """Whether a rollback keeps this output date as it is, until somebody releases it."""
+        return bool(day and self.holds and (self.transaction(held_id(day)) or 0) % 2)
+
+    @cached_property
+    def held_days(self) -> tuple[date, ...]:
+        """The dates that are held, oldest first (where the log is not on a local disk: only dates with rows)."""
+        if not self.holds:
+            return ()
+        listed = self._transactions
+        named = self.rows_by_date if listed is None else map(_held_day, filter(_names_held, listed))
+        return tuple(sorted(day for day in named if self.is_held(day)))
+
+
+def _named_days(app_ids: Iterable[str], prefix: str) -> Iterator[date]:
+    """The dates among these transactions' names; other names may begin the same."""
+    for app_id in app_ids:
+        if app_id.startswith(prefix):
+            with suppress(ValueError):
+                yield date.fromisoformat(app_id.removeprefix(prefix))
+
+
+def _names_held(app_id: str) -> bool:
+    return app_id.startswith(HELD)
+
+
+def _held_day(app_id: str) -> date:
+    return date.fromisoformat(app_id.removeprefix(HELD))
 
 
 def _absolute(root: str, path: str) -> str:

@@ -16,10 +16,12 @@ from deltalake import write_deltalake
 from iot_platform.checks.catalog import TableCheck, date_checks, table_checks
 from iot_platform.checks.outcome import Outcome
 from iot_platform.lake.levels import Levels
+from iot_platform.lake.rollback import roll_back
 from iot_platform.transforms.catalog import TRANSFORMS
 from iot_platform_tests.assets.small_lake import DAY, NOW, TOPIC, D, SmallLake, at
 from iot_platform_tests.checks.conftest import Inspect
 from iot_platform_tests.checks.rows import device, health, metric, rejected, usable
+from iot_platform_tests.lake.conftest import p95_row
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 Fill = Callable[[SmallLake], object]
@@ -101,6 +103,19 @@ def lost(small: SmallLake) -> None:
     small.lake.snapshot("bronze/readings").delta.delete("kafka_offset = 1")
 
 
+def p95(*values: float) -> Fill:
+    def fill(small: SmallLake) -> None:
+        for value in values:
+            small.put("gold/duration_p95", D, [p95_row(D, "light", p95=value)])
+
+    return fill
+
+
+def held(small: SmallLake) -> None:
+    p95(1.0, 2.0)(small)
+    roll_back(small.lake, "gold/duration_p95", D)
+
+
 CASES: dict[str, Case] = {
     "contract": Case(
         silver(usable()), silver(usable(0), usable(1, device_id=None)), ERROR, "1 value(s) break",
@@ -139,6 +154,9 @@ CASES: dict[str, Case] = {
     "schema_is_as_declared": Case(
         bronze(1), retyped, ERROR, "device_type retyped against contract", "| device_type | retyped |"
     ),
+    "no_date_is_held": Case(
+        p95(1.0), held, WARN, "1 date(s) are held by a rollback", "| 2026-03-10 | 1 |"
+    ),
     "offsets_conservation": Case(
         bronze(3, refused=1), lost, ERROR, "1 consumed Kafka record(s) are neither", f"| {TOPIC} | 0 | 1 | 1 | 1 | nowhere |"
     ),
@@ -146,7 +164,10 @@ CASES: dict[str, Case] = {
 DATE = {check.name: check for check in date_checks()}
 WHOLE = {check.name for check in table_checks()}
 # The table that a case fills, of those that have the check.
-TABLE = {"contract": "silver/readings", "keys_are_unique": "silver/readings", "schema_is_as_declared": "gold/duration_p95"}
+TABLE = {
+    "contract": "silver/readings", "keys_are_unique": "silver/readings", "schema_is_as_declared": "gold/duration_p95",
+    "no_date_is_held": "gold/duration_p95",
+}  # fmt: skip
 
 
 def test_every_check_has_a_case() -> None:
