@@ -184,6 +184,11 @@ class Levels:
             for day in days_between(max(first, oldest), min(last, date_of_us(self.passed(contract) - 1)))
         }
 
+    def _judged_days(self, table: str) -> set[date]:
+        """The dates on which silence is judged, and those on which it was: a device declared anew for other dates leaves
+        rows behind that are to go."""
+        return self.active_days() | set(self.snapshot(table).rows_by_date)
+
     def stale(self, only: Iterable[date] | None = None) -> dict[str, list[date]]:
         """The output dates that are older than their inputs, per derived table in order of dependency.
 
@@ -197,7 +202,7 @@ class Levels:
         # A date that was emptied (an erased device was all that it had) is made again too: what was made from it goes.
         days_of: dict[str, set[date]] = {"bronze/readings": set(bronze.sequences) | bronze.changed_days}
         for transform in daily_transforms():
-            candidates = self.active_days() if transform.clocks else set[date]()
+            candidates = self._judged_days(transform.table) if transform.clocks else set[date]()
             for source in transform.inputs:
                 candidates |= days_of.get(source.table, set())
             stale: list[date] = []

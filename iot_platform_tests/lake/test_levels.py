@@ -159,6 +159,23 @@ def test_health_of_a_silent_date_is_made_once_time_has_passed_it(lake: Lake, eng
     assert stale_days(lake) == {}
 
 
+def test_a_device_declared_anew_for_other_dates_leaves_no_health_behind(lake: Lake, engine: Engine, ingest: Ingest) -> None:
+    header = "device_id,contract,device_type,site,zone,state,firmware,cadence_seconds,installed_at,retired_at\n"
+
+    def declare(first: date) -> set[date]:
+        lake.settings.declarations.mkdir(parents=True, exist_ok=True)
+        span = f"{first.isoformat()}T00:00:00Z,{(first + timedelta(days=1)).isoformat()}T00:00:00Z"
+        (lake.settings.declarations / "devices.csv").write_text(f"{header}mute,sensor_reading,,,,,,3600,{span}\n")
+        heal(lake, engine)
+        rows = lake.snapshot("gold/sensor_health").delta.to_pyarrow_table().to_pylist()
+        return {row["event_date"] for row in rows if row["device_id"] == "mute"}
+
+    ingest(at(D + timedelta(days=9), 8))
+    assert declare(D) == {D}
+    assert declare(D + timedelta(days=5)) == {D + timedelta(days=5)}
+    assert stale_days(lake) == {}
+
+
 def test_rows_that_break_their_contract_are_not_committed(
     lake: Lake, engine: Engine, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
