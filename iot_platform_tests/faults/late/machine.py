@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -69,10 +70,19 @@ def killed_at(place: str, nth: int = 1) -> Iterator[list[str]]:
             note(f"killed at {place}")
 
 
+@dataclass
+class Played:
+    """What a round went through: messages landed; kills, lost checkpoints, repeated batches and runs of old inputs."""
+
+    messages: int = 0
+    faults: int = 0
+
+
 class LateData(RuleBasedStateMachine):
     """The lake, the log that it drinks from, and what the test knows of both."""
 
     engine: DuckDBEngine  # one for all examples: opening one costs more than most steps
+    played: Played
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,6 +98,7 @@ class LateData(RuleBasedStateMachine):
         try:
             self.settle()
         finally:
+            self.played.messages += len({one.key[:3] for one in self.stream.taken})
             shutil.rmtree(self.home, ignore_errors=True)
 
     # ---- landing
@@ -112,8 +123,9 @@ class LateData(RuleBasedStateMachine):
     def land_and_die(self, drawn: list[Piece], shuffle: int, place: str) -> None:
         """The same, and ingestion dies on the way; what it leaves behind is landed by whoever comes next."""
         self.fleet.say(drawn, random.Random(shuffle), timedelta(minutes=7))
-        with killed_at(place):
+        with killed_at(place) as died:
             self.stream.drain()
+        self.played.faults += len(died)
 
     @rule(share=st.floats(0.05, 0.9), shuffle=st.integers(0, 2**16))
     def send_again(self, share: float, shuffle: int) -> None:
@@ -126,11 +138,13 @@ class LateData(RuleBasedStateMachine):
         """A batch that was landed comes again: nothing changes, nothing is asked for."""
         before, rows = self._stale(), self.lake.snapshot("bronze/readings").rows
         self.stream.repeat()
+        self.played.faults += 1
         assert self._stale() == before and self.lake.snapshot("bronze/readings").rows == rows
 
     @rule()
     def lose_the_checkpoint(self) -> None:
         self.stream.lose_checkpoint()
+        self.played.faults += 1
 
     # ---- runs
 
@@ -152,9 +166,10 @@ class LateData(RuleBasedStateMachine):
         wanted = [(table, day) for table, days in self._synced_stale().items() for day in sorted(days)]
         chosen = [one for one in wanted if chance.random() < share]
         chance.shuffle(chosen)
-        with killed_at(place, nth):
+        with killed_at(place, nth) as died:
             for table, day in chosen:
                 materialize_date(self.lake, self.engine, TRANSFORMS[table], day, now=self.fleet.now)
+        self.played.faults += len(died)
 
     @rule()
     def begin_a_run(self) -> None:
@@ -172,6 +187,7 @@ class LateData(RuleBasedStateMachine):
         pinned, chance = self.pinned, random.Random(shuffle)
         assert pinned is not None
         self.pinned = None
+        self.played.faults += 1
         days = sorted(self._known_days())
         for _ in range(count if days else 0):
             table, day = chance.choice(list(KEYS)), chance.choice(days)

@@ -235,7 +235,8 @@ def type_windows(usable: Rows) -> Rows:
         durations = [row["event_duration_ms"] for row in rows]
         made[key] = {
             "events": len(rows), "avg_event_duration_ms": sum(durations) / len(rows),
-            "min_event_duration_ms": min(durations), "max_event_duration_ms": max(durations), "avg_value": sum(row["value"] for row in rows) / len(rows),
+            "min_event_duration_ms": min(durations), "max_event_duration_ms": max(durations),
+            "avg_value": sum(row["value"] for row in rows) / len(rows),
         }  # fmt: skip
     return made
 
