@@ -75,7 +75,7 @@ order by topic, kafka_partition, first_offset
 
 
 def conserves(inspection: Inspection, day: date) -> Outcome:
-    """bronze = silver + rejected + pending, on one date. Rows that are not in as many places as they should be are shown."""
+    """bronze = silver + rejected + pending + erased, on one date. Rows not in as many places as they should be are shown."""
     line = inspection.ledger(day)
     lost = f"{line.difference} row(s) of Bronze are neither in Silver nor rejected"
     extra = f"{-line.difference} row(s) are in Silver or rejected that Bronze does not have"
@@ -89,6 +89,7 @@ def conserves(inspection: Inspection, day: date) -> Outcome:
             "rejected": sum(line.rejected.values()),
             "rejected_by_reason": dg.MetadataValue.json(dict(line.rejected)),
             "pending": line.pending,
+            "erased": line.erased,
             "difference": line.difference,
             **shown(offending),
         },
@@ -97,10 +98,10 @@ def conserves(inspection: Inspection, day: date) -> Outcome:
 
 
 def offsets_conserve(inspection: Inspection) -> Outcome:
-    """consumed = bronze + quarantined - redriven, in Kafka records, over all that was ever consumed. The offsets that are
-    nowhere, or more than once, are shown."""
+    """consumed = bronze + quarantined - redriven + erased, in Kafka records, over all that was ever consumed. The offsets
+    that are nowhere, or more than once, are shown."""
     ledger = offset_ledger(inspection.lake)
-    missing = ledger.consumed - (ledger.bronze_messages + ledger.quarantined - ledger.redriven)
+    missing = ledger.difference
     lost = f"{missing} consumed Kafka record(s) are neither in Bronze nor in quarantine"
     extra = f"{-missing} Kafka record(s) more are in Bronze and quarantine than were consumed"
     return Outcome(
@@ -111,6 +112,7 @@ def offsets_conserve(inspection: Inspection) -> Outcome:
             "bronze": ledger.bronze_messages,
             "quarantined": ledger.quarantined,
             "redriven": ledger.redriven,
+            "erased": ledger.erased,
             "difference": missing,
             **shown([] if ledger.is_balanced else _misplaced(inspection)),
         },

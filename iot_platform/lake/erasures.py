@@ -6,8 +6,11 @@ does stands in ``iot_platform.erase``.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import datetime
+from datetime import date, datetime
+from typing import Any
 
 import pyarrow as pa
 from deltalake import CommitProperties, write_deltalake
@@ -19,6 +22,7 @@ from iot_platform.errors import LakeError
 from iot_platform.lake.lake import Lake, writer_properties
 
 TABLE = ERASURES.name
+ERASED_DEVICES = "erased/devices"  # Delta transaction on registry/devices: some rows went, their changes stand in this table
 ATTEMPTS = 50
 
 
@@ -35,6 +39,20 @@ class Erasure:
     counts_after: str | None
     registry_changes: str | None
     pipeline_version: str
+
+    @property
+    def changes(self) -> list[dict[str, Any]]:
+        """The changes of the registry that the device's row bore, as ``registry/devices`` has them."""
+        return [
+            change | {name: date.fromisoformat(change[name]) if change[name] else None for name in ("from_date", "to_date")}
+            for change in json.loads(self.registry_changes or "[]")
+        ]
+
+    def with_changes(self, changes: Sequence[Mapping[str, Any]]) -> Erasure:
+        """With these in their place."""
+        days = ("from_date", "to_date")
+        plain = [{**one, **{name: one[name] and one[name].isoformat() for name in days}} for one in changes]
+        return replace(self, registry_changes=json.dumps(plain))
 
 
 def read_erasures(lake: Lake) -> list[Erasure]:

@@ -24,8 +24,8 @@ BRONZE, SILVER, REJECTED, QUARANTINE = (
 Place = tuple[str, int]  # topic and partition
 REDRIVEN = "redriven/messages"
 """The Delta transaction on Bronze that counts the messages ever redriven, in the commit that brings them. So the ledger
-balances between Bronze's commit and quarantine's mark, goes on balancing when one of a message's two rows is deleted later, and does
-not balance when a message stands in both tables for any other reason."""
+balances between Bronze's commit and quarantine's mark, goes on balancing when one of a message's two rows is deleted later,
+and does not balance when a message stands in both tables for any other reason."""
 
 
 @dataclass(frozen=True)

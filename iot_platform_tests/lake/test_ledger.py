@@ -111,7 +111,7 @@ def test_every_offset_is_in_bronze_or_in_quarantine(small: SmallLake) -> None:
     small.ingest([{"event_time": _at(n)} for n in range(5)], refused=[{}, {}])
     small.ingest([{"event_time": _at(9)}])
     assert offset_ledger(small.lake).as_json() == {
-        "consumed": 8, "bronze_messages": 6, "quarantined": 2, "redriven": 0, "balanced": True,
+        "consumed": 8, "bronze_messages": 6, "quarantined": 2, "redriven": 0, "erased": 0, "balanced": True,
     }  # fmt: skip
 
 
