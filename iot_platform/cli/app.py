@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from iot_platform.cli import alerts, report, services, topics
+from iot_platform.cli import alerts, quarantine, report, services, topics
 from iot_platform.cli.check import check
 from iot_platform.cli.demo import demo
 from iot_platform.cli.ingest import ingest
@@ -34,6 +34,7 @@ app.command()(check)
 app.command()(query)
 app.add_typer(report.app, name="report")
 app.command()(status)
+app.add_typer(quarantine.app, name="quarantine")
 app.command()(rollback)
 app.command()(maintain)
 app.add_typer(alerts.app, name="alerts")

@@ -261,6 +261,25 @@ def test_redrives_ingestion_and_maintenance_at_once_lose_and_double_nothing(
     assert_each_once(lake, 68)
 
 
+def test_another_redrive_and_a_batch_between_look_and_commit_double_nothing(
+    lake: Lake, landed: Landed, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landed.land([event(0), event(1), event(2)], EVENT)
+    mend()
+    others: list[RedriveResult] = []
+
+    def overtake(name: str) -> None:
+        if not others and name == "redrive.before_bronze":
+            others.append(RedriveResult())
+            others.append(again(lake, Chosen(ids=frozenset({MessageId(TOPIC, 0, 1)}))))
+            landed.land([event(9, "normal", moment_us=EVENT_US + 20 * MINUTE_US)], EVENT)
+
+    monkeypatch.setattr("iot_platform.ingest.redrive.reach", overtake)
+    mine = again(lake)
+    assert (others[-1].redriven, mine.redriven, mine.healed, mine.marked) == (1, 2, 1, 2)
+    assert_each_once(lake, 4)
+
+
 def test_what_a_date_that_was_closed_would_get_stays_in_quarantine(
     lake: Lake, landed: Landed, mend: Callable[[], None]
 ) -> None:
