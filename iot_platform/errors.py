@@ -45,6 +45,13 @@ class HeldError(LakeError):
         )
 
 
+class ClosedError(LakeError):
+    """A date that is closed: its Bronze has expired, or is about to, so that nothing makes it again."""
+
+    def __init__(self, table: str, day: object, before: object) -> None:
+        super().__init__(f"{table} {day} is closed and stays as it is", f"Dates before {before} have had their time.")
+
+
 class DataError(PlatformError):
     """Data that breaks its table contract; it was not committed.
 

@@ -69,6 +69,12 @@ class Settings(BaseSettings):
         False, description="whether a date whose blocking check fails after its commit is put back and held (iot rollback)"
     )
     versions_kept_days: int = Field(7, ge=7, description="maintenance removes what only older versions of tables need")
+    keep_bronze_days: int = Field(
+        0, ge=0, description="Bronze of older dates is deleted and the dates are closed for good; 0: for ever"
+    )
+    keep_silver_days: int = Field(0, ge=0, description="Silver of older dates is deleted; 0: for ever")
+    keep_gold_days: int = Field(0, ge=0, description="Gold of older dates is deleted; 0: for ever")
+    keep_quarantine_days: int = Field(0, ge=0, description="messages that were quarantined before are deleted; 0: for ever")
     runs_kept_days: int = Field(30, ge=1, description="maintenance forgets older runs that nothing newest is of")
     dagster_postgres_url: SecretStr = Field(
         SecretStr(""), description="postgresql://… for Dagster's history; empty: SQLite files in $IOT_HOME/dagster"

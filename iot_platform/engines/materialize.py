@@ -18,10 +18,11 @@ import pyarrow as pa
 from iot_platform.contracts.pandera import describe_violations, offending_rows, violations
 from iot_platform.contracts.tables import TABLES, TableContract
 from iot_platform.engines.protocol import CLOCKS_SCHEMA, Derived, Engine, InputFiles, Params
-from iot_platform.errors import DataError, HeldError
+from iot_platform.errors import ClosedError, DataError, HeldError
 from iot_platform.failpoints import reach
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.levels import Levels, look_back
+from iot_platform.lake.retention import closed_before
 from iot_platform.lake.snapshot import Snapshot
 from iot_platform.transforms.catalog import Transform, code_version
 
@@ -30,8 +31,8 @@ MOST_TOLD = 100  # rows that an error carries
 
 @dataclass(frozen=True)
 class DateResult:
-    """What became of one date. ``skipped``: it was up to date and not forced, or is ``held`` by a rollback, which then says
-    so in a line; ``seconds`` is wall time."""
+    """What became of one date. ``skipped``: it was up to date and not forced, or is ``held`` by a rollback or closed, which
+    this then says in a line; ``seconds`` is wall time."""
 
     table: str
     day: date
@@ -64,15 +65,16 @@ def materialize_date(
     """Bring one date of one table up to its inputs, atomically; neighbours stay as they are.
 
     A date is up to date when it is made from its newest inputs and by this code; ``force`` makes it all the same, but none
-    that a rollback holds. ``now`` (UTC) becomes ``processed_at``; ``run_id`` stands in the commit. Raises ``DataError`` when
-    the result breaks its contract (then nothing is committed) and ``LakeError`` when it cannot be written.
+    that a rollback holds or that is closed. ``now`` (UTC) becomes ``processed_at``; ``run_id`` stands in the commit.
+    Raises ``DataError`` when the result breaks its contract (then nothing is committed) and ``LakeError`` when it cannot be
+    written.
     """
     began = perf_counter()
     pinned = levels or Levels(lake)
     code = code_version(transform)
     before = lake.snapshot(transform.table)
-    if before.is_held(day):
-        return _held(HeldError(transform.table, day), before, day, engine, perf_counter() - began)
+    if kept := _kept(lake, before, day):
+        return _held(kept, before, day, engine, perf_counter() - began)
     recorded = before.recorded_level(day)
     is_outdated = recorded > 0 and not before.is_made_by(day, code)
     if (force or is_outdated) and pinned.needed(transform, day) <= recorded:
@@ -86,6 +88,9 @@ def materialize_date(
         return DateResult(
             transform.table, day, rows, target.version, needed, perf_counter() - began, engine.name, inputs, skipped=True
         )
+    # Asked again now that the inputs are pinned: what is closed since may have lost its own by now.
+    if kept := _kept(lake, target, day):
+        return _held(kept, target, day, engine, perf_counter() - began)
     with engine.compute(transform, engine_inputs(transform, day, pinned), params(day, now)) as derived:
         check(TABLES[transform.table], day, derived)
         reach("derived.before_commit")
@@ -100,8 +105,16 @@ def materialize_date(
     return DateResult(transform.table, day, rows, version, needed, perf_counter() - began, engine.name, inputs)
 
 
-def _held(held: HeldError, snapshot: Snapshot, day: date, engine: Engine, seconds: float) -> DateResult:
-    """The result for a date that a rollback holds: what stands there stays."""
+def _kept(lake: Lake, snapshot: Snapshot, day: date) -> HeldError | ClosedError | None:
+    """Why the date is not made again, whatever moved and whoever asks; None where it may be."""
+    if snapshot.is_held(day):
+        return HeldError(snapshot.contract.name, day)
+    closed = closed_before(lake)
+    return ClosedError(snapshot.contract.name, day, closed) if closed and day < closed else None
+
+
+def _held(held: HeldError | ClosedError, snapshot: Snapshot, day: date, engine: Engine, seconds: float) -> DateResult:
+    """The result for a date that a rollback holds, or that is closed: what stands there stays."""
     return DateResult(
         snapshot.contract.name, day, snapshot.rows_by_date.get(day, 0), snapshot.version, snapshot.recorded_level(day),
         seconds, engine.name, {}, skipped=True, held=str(held),

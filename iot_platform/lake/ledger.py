@@ -14,6 +14,7 @@ from typing import Any
 from iot_platform.contracts.duckdb import select_files
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.levels import Levels
+from iot_platform.lake.retention import EXPIRED_MESSAGES, expired
 from iot_platform.lake.snapshot import ERASED_MESSAGES, Snapshot
 from iot_platform.lake.stream_log import stream_commits
 
@@ -72,11 +73,12 @@ class OffsetLedger:
     quarantined: int
     redriven: int = 0
     erased: int = 0
+    expired: int = 0
 
     @property
     def difference(self) -> int:
         """Records that are nowhere (above 0), or more than were consumed (below 0)."""
-        return self.consumed - (self.bronze_messages + self.quarantined - self.redriven + self.erased)
+        return self.consumed - (self.bronze_messages + self.quarantined - self.redriven + self.erased + self.expired)
 
     @property
     def is_balanced(self) -> bool:
@@ -89,6 +91,7 @@ class OffsetLedger:
             "quarantined": self.quarantined,
             "redriven": self.redriven,
             "erased": self.erased,
+            "expired": self.expired,
             "balanced": self.is_balanced,
         }
 
@@ -99,7 +102,9 @@ def date_ledger(lake: Lake, days: Iterable[date] | None = None, levels: Levels |
     # Bronze last: a batch that lands meanwhile is pending then, and not a row that Bronze never had.
     silver, rejected, bronze = (levels.snapshot(table) for table in (SILVER, REJECTED, BRONZE))
     known = set(bronze.rows_by_date) | set(silver.rows_by_date) | set(rejected.rows_by_date)
-    known |= bronze.erased_days | silver.erased_days | rejected.erased_days
+    # What was erased of a date stands in the books as long as anything is left of the date.
+    gone = {day for day in bronze.erased_days - known if levels.closed_before and day < levels.closed_before}
+    known |= (bronze.erased_days | silver.erased_days | rejected.erased_days) - gone
     wanted = sorted(known if days is None else set(days))
     reasons = _rejected_by_reason(lake, rejected, wanted)
     lines = [
@@ -109,6 +114,7 @@ def date_ledger(lake: Lake, days: Iterable[date] | None = None, levels: Levels |
             silver.rows_by_date.get(day, 0),
             reasons.get(day, {}),
             erased=silver.erased(day) + rejected.erased(day),
+            expired=_expired(levels, day),
         )
         for day in wanted
     ]
@@ -124,6 +130,14 @@ def date_ledger(lake: Lake, days: Iterable[date] | None = None, levels: Levels |
             for line in lines
         ]
     return lines
+
+
+def _expired(levels: Levels, day: date) -> int:
+    """Rows of Bronze that have expired while Silver still has what was made of them; 0 once that has expired too."""
+    if not levels.closed_before or day >= levels.closed_before:
+        return 0
+    bronze, silver, rejected = (expired(levels.snapshot(table), day) for table in (BRONZE, SILVER, REJECTED))
+    return bronze - silver - rejected
 
 
 def _rejected_by_reason(lake: Lake, rejected: Snapshot, days: list[date]) -> dict[date, dict[str, int]]:
@@ -147,6 +161,7 @@ def offset_ledger(lake: Lake) -> OffsetLedger:
         quarantined=quarantine.rows,
         redriven=bronze.transaction(REDRIVEN) or 0,
         erased=sum(table.transaction(ERASED_MESSAGES) or 0 for table in (bronze, quarantine)),
+        expired=sum(table.transaction(EXPIRED_MESSAGES) or 0 for table in (bronze, quarantine)),
     )
 
 

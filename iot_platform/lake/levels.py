@@ -20,6 +20,7 @@ import pyarrow as pa
 from iot_platform.contracts.tables import TABLES
 from iot_platform.lake.erasures import ERASED_DEVICES, read_erasures
 from iot_platform.lake.lake import Lake
+from iot_platform.lake.retention import closed_before_of
 from iot_platform.lake.snapshot import Snapshot
 from iot_platform.lake.stream_log import newest_times
 from iot_platform.transforms.catalog import TRANSFORMS, Input, Transform
@@ -83,6 +84,11 @@ class Levels:
     def closed(self) -> int:
         """Until when days were closed by the calendar, in µs since the epoch (0: none): until then silence is judged."""
         return self.snapshot(CLOCKED).transaction(CLOSED) or 0
+
+    @cached_property
+    def closed_before(self) -> date | None:
+        """The first date that may be made at all (UTC); None: every date."""
+        return closed_before_of(self.snapshot("bronze/readings"))
 
     @cached_property
     def active(self) -> Mapping[str, list[tuple[date, date]]]:
@@ -193,9 +199,11 @@ class Levels:
         """The output dates that are older than their inputs, per derived table in order of dependency.
 
         A date whose input is stale is stale too: making them in this order makes each once. ``only`` limits the dates.
-        A date that a rollback holds is left out: it stays as it is, and what reads it is made from it as it is.
+        A date that a rollback holds, or that is closed, is left out: it stays as it is, and what reads it is made from it
+        as it is.
         """
         wanted = None if only is None else set(only)
+        open_from = self.closed_before or date.min
         coming: dict[tuple[str, date], int] = {}
         found: dict[str, list[date]] = {}
         bronze = self.snapshot("bronze/readings")
@@ -208,7 +216,7 @@ class Levels:
             stale: list[date] = []
             for day in sorted(candidates):
                 recorded = self.recorded(transform.table, day)
-                if self.snapshot(transform.table).is_held(day):
+                if day < open_from or self.snapshot(transform.table).is_held(day):
                     coming[transform.table, day] = recorded
                     continue
                 needed = self.needed(transform, day, coming)

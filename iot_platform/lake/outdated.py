@@ -6,14 +6,16 @@ from datetime import date
 
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.levels import daily_transforms
+from iot_platform.lake.retention import closed_before
 from iot_platform.transforms.catalog import code_version
 
 
 def outdated(lake: Lake, since: date = date.min) -> dict[str, list[date]]:
     """Per derived table, in order of dependency, its dates from ``since`` on that were made by other code, oldest first.
 
-    Dates that a rollback holds are left out.
+    Dates that a rollback holds, or that are closed, are left out.
     """
+    since = max(since, closed_before(lake) or date.min)
     found: dict[str, list[date]] = {}
     for transform in daily_transforms():
         if not lake.exists(transform.table):
