@@ -10,6 +10,7 @@ from typing import Any
 from iot_platform.contracts.tables import TABLES
 from iot_platform.errors import ServiceError
 from iot_platform.ingest.lag import committed_offsets, lag
+from iot_platform.ingest.standing import standing
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.ledger import date_ledger, offset_ledger
 from iot_platform.settings import Settings
@@ -52,12 +53,20 @@ def topic_status(settings: Settings) -> dict[str, Any]:
         }
 
 
+def ingest_status(settings: Settings, topics: dict[str, Any]) -> dict[str, Any]:
+    """How the ingest stands, by its own word, its supervisor's and, where a broker answers, the lag of the topics."""
+    behind = {name: row["lag"] for name, row in topics.items()}
+    return standing(settings, behind=None if None in behind.values() else behind).as_json()
+
+
 def platform_status(settings: Settings) -> dict[str, Any]:
     """Everything, as ``iot status --json`` prints it."""
     lake = Lake(settings)
+    topics = topic_status(settings)
     return {
         "tables": table_status(lake),
-        "topics": topic_status(settings),
+        "topics": topics,
         "ledger": [line.as_json() for line in date_ledger(lake)],
         "offsets": offset_ledger(lake).as_json(),
+        "ingest": ingest_status(settings, topics),
     }

@@ -163,7 +163,7 @@ def stale_dates(facts: Facts, memory: Memory, bounds: Bounds) -> list[Finding]:
 
 
 def stuck_ingest(facts: Facts, memory: Memory, bounds: Bounds) -> list[Finding]:
-    """Records wait and the committed offsets do not move, or no broker answers at all."""
+    """Records wait and the committed offsets do not move, a continuous ingest ends again and again, or no broker answers."""
     ingest = facts.ingest
     found: list[Finding] = []
     since = memory.since("committed")
@@ -175,6 +175,14 @@ def stuck_ingest(facts: Facts, memory: Memory, bounds: Bounds) -> list[Finding]:
                 f" ({ingest.holder})",
                 "Look at the newest drain run and its log; end a process that hangs: the next one takes over from it.",
                 since, place="/assets/bronze/readings",
+            )
+        )  # fmt: skip
+    if ingest and ingest.failing and ingest.failing_since:
+        found.append(
+            Finding(
+                "stuck_ingest", "service", f"the continuous ingest does not get going: {ingest.failing}",
+                "`iot status` shows its last error. It is tried again at least every minute, and drains take its place.",
+                ingest.failing_since, place="/assets/bronze/readings",
             )
         )  # fmt: skip
     silent = memory.since("broker")

@@ -63,12 +63,15 @@ class Freshness:
 
 @dataclass(frozen=True)
 class Ingest:
-    """Per topic the records that wait, and the sum of committed offsets; ``behind`` is None where no broker answers."""
+    """Per topic the records that wait, and the sum of committed offsets; ``behind`` is None where no broker answers.
+    ``failing``: why the worker of a continuous ingest ends again and again, since when; empty while it does not."""
 
     behind: Mapping[str, int] | None
     committed: int
     holder: str = "nobody ingests"
     problem: str = ""
+    failing: str = ""
+    failing_since: datetime | None = None
 
 
 @dataclass(frozen=True)

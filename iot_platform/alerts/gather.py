@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -115,18 +116,21 @@ class Gatherer:
     def ingest(self) -> Ingest:
         """How far Bronze is behind Kafka, and who ingests. Raises ``LakeError`` for Bronze that cannot be read."""
         from iot_platform.ingest.lag import committed_offsets, lag
-        from iot_platform.ingest.lease import holder
+        from iot_platform.ingest.standing import standing
 
         settings = self.lake.settings
-        who = holder(settings)
-        ingesting = f"process {who.pid} on {who.host} ingests, {who.mode}" if who else "nobody ingests"
+        stands = standing(settings)
+        ingesting = stands.said
+        failing: dict[str, Any] = {}
+        if stands.state == "failing" and stands.supervision and stands.supervision.failing_since:
+            failing = {"failing": stands.said, "failing_since": datetime.fromisoformat(stands.supervision.failing_since)}
         try:
             found = lag(settings, BROKER_SECONDS)
         except ServiceError as error:
             ends = committed_offsets(settings)
-            return Ingest(None, sum(sum(of.values()) for of in ends.values()), ingesting, str(error))
+            return Ingest(None, sum(sum(of.values()) for of in ends.values()), ingesting, str(error), **failing)
         behind = {topic: one.lag for topic, one in found.items()}
-        return Ingest(behind, sum(one.committed_offset for one in found.values()), ingesting)
+        return Ingest(behind, sum(one.committed_offset for one in found.values()), ingesting, **failing)
 
 
 def _result(evaluation: dg.AssetCheckEvaluation, partition: str | None, run_id: str, at: datetime) -> CheckResult:

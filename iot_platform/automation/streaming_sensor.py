@@ -15,6 +15,7 @@ from iot_platform.automation.priorities import DRAIN as DRAIN_PRIORITY
 from iot_platform.automation.priorities import priority_tag
 from iot_platform.errors import ServiceError
 from iot_platform.lake.lake import Lake
+from iot_platform.lake.levels import bronze_level
 
 LOOK_SECONDS = 3.0  # a sensor that hangs stops the daemon
 INTERVAL_SECONDS = 5
@@ -54,31 +55,36 @@ def commits_to_report(
     """A materialization of each date whose newest commit Dagster was not told of; and the new cursor.
 
     The cursor is the largest ``ingest_seq`` that was looked at, so that only newer dates are compared with Dagster's
-    record; without one, all are. It stays where it is while there is more to tell than one tick can; newest dates are
-    told first. Drains report theirs themselves, a continuous ingest or a drain that was killed does not.
+    record, and how often dates had been redriven or erased: when that moved, those dates are compared too. Without one, all
+    are. It stays where it is while there is more to tell than one tick can; newest dates are told first. Drains report theirs
+    themselves; a redrive, a continuous ingest or a drain that was killed does not.
     """
-    seen = int(cursor or 0)
-    newest = seen
+    seen, _, known = (cursor or "0").partition("+")
+    newest = int(seen)
+    changes = sum(lake.snapshot(BRONZE[0]).changes.values())
     events: list[dg.AssetMaterialization] = []
     for table in BRONZE:
         snapshot = lake.snapshot(table)
-        moved = {day: seq for day, seq in snapshot.sequences.items() if seq > seen}
-        newest = max([newest, *moved.values()])
+        days = {day for day, seq in snapshot.sequences.items() if seq > int(seen)}
+        newest = max([newest, *(snapshot.sequences[day] for day in days)])
+        if changes != int(known or 0):
+            days |= snapshot.changes.keys()
+        moved = {day: bronze_level(snapshot, day) for day in days}
         told = reported_levels(instance, asset_key(table), moved)
         events += [
             dg.AssetMaterialization(
                 asset_key(table),
                 partition=day.isoformat(),
-                metadata={**snapshot_metadata(snapshot, day), "level": seq, "by": "ingest"},
-                tags=level_tags(seq),
+                metadata={**snapshot_metadata(snapshot, day), "level": level, "by": "ingest"},
+                tags=level_tags(level),
             )
-            for day, seq in sorted(moved.items())
-            if seq > told.get(day, 0)
+            for day, level in sorted(moved.items())
+            if level > told.get(day, 0)
         ]
     if len(events) > MOST_EVENTS:
         newest_dates = sorted(events, key=lambda event: event.partition or "", reverse=True)
-        return newest_dates[:MOST_EVENTS], str(seen)
-    return events, str(newest)
+        return newest_dates[:MOST_EVENTS], cursor or "0"
+    return events, f"{newest}+{changes}" if changes else str(newest)
 
 
 def reported_levels(instance: dg.DagsterInstance, key: dg.AssetKey, days: Iterable[date]) -> dict[date, int]:
@@ -102,6 +108,22 @@ def reported_levels(instance: dg.DagsterInstance, key: dg.AssetKey, days: Iterab
     return found
 
 
+def continuous(platform: Platform) -> str:
+    """What is said while a continuous ingest runs. The broker is asked only when that has not moved for long."""
+    from iot_platform.ingest.lag import lag
+    from iot_platform.ingest.standing import standing, stands_for
+
+    now = platform.now()
+    stands = standing(platform.settings, now)
+    if stands.progress and stands_for(stands.progress, now) > platform.settings.stuck_seconds:
+        try:
+            behind = {topic: found.lag for topic, found in lag(platform.settings, LOOK_SECONDS).items()}
+        except ServiceError as error:
+            return f"a continuous ingest runs, but {error}"
+        stands = standing(platform.settings, now, behind)
+    return f"a continuous ingest runs, but {stands.said}" if stands.is_in_trouble else "a continuous ingest runs"
+
+
 def streaming_sensor() -> dg.SensorDefinition:
     """Asks for a drain of Kafka into Bronze, and the registries with it."""
 
@@ -117,6 +139,7 @@ def streaming_sensor() -> dg.SensorDefinition:
     ) -> dg.SensorResult:
         from iot_platform.ingest.lag import lag
         from iot_platform.ingest.lease import holder
+        from iot_platform.ingest.standing import standing
 
         ingesting = holder(platform.settings)
         is_continuous = bool(ingesting and ingesting.mode == "continuous")
@@ -126,8 +149,11 @@ def streaming_sensor() -> dg.SensorDefinition:
         if is_continuous or not (ingesting or is_draining(context.instance)):
             events, cursor = commits_to_report(platform.lake, context.instance, cursor)
         asked: dg.RunRequest | dg.SkipReason
+        stands = standing(platform.settings)
         if is_continuous:
-            asked = dg.SkipReason("a continuous ingest runs")
+            asked = dg.SkipReason(continuous(platform))
+        elif stands.restarts_soon:
+            asked = dg.SkipReason(stands.said)
         else:
             try:
                 behind = {topic: found.lag for topic, found in lag(platform.settings, LOOK_SECONDS).items()}

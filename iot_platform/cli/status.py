@@ -31,6 +31,8 @@ def status(as_json: Annotated[bool, JsonOption] = False) -> None:
     )
     out.print(ledger_shown(found["ledger"], limit=31))
     out.print(offsets_shown(found["offsets"]))
+    for line in ingest_shown(found["ingest"]):
+        out.print(line, markup=False)
 
 
 def tables_shown(tables: dict[str, Any]) -> Table:
@@ -57,6 +59,21 @@ def ledger_shown(ledger: list[dict[str, Any]], limit: int = 0) -> Table:
     if len(shown) < len(ledger):
         title += f" (newest {len(shown)} of {len(ledger)} dates)"
     return table(title, columns, rows)
+
+
+def ingest_shown(ingest: dict[str, Any]) -> list[str]:
+    """The ingest in a line; where it runs, a second one with its figures."""
+    lines = [f"Ingestion: {ingest['state']}: {ingest['said']}"]
+    if (progress := ingest["progress"]) and ingest["state"] not in ("absent", "stopped"):
+        rate, seconds, memory = progress["messages_per_second"], progress["batch_seconds"], progress["rss_bytes"] / 2**20
+        lines.append(
+            f"  since {progress['since']}, last heard of at {progress['beat_at']}, generation {progress['generation']}:"
+            f" {rate:,.0f} messages a second in the last minute, batch {progress['batch_id']} of"
+            f" {progress['batch_messages']:,} messages took {seconds:.1f} s, {memory:,.0f} MB of memory"
+        )
+        if progress["last_error"]:
+            lines.append(f"  last error, at {progress['last_error_at']}: {progress['last_error']}")
+    return lines
 
 
 def offsets_shown(offsets: dict[str, Any]) -> str:

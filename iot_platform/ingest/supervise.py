@@ -66,6 +66,7 @@ class Supervisor:
     accept_loss: bool = False
     command: Sequence[str] = (sys.executable, "-m", "iot_platform.ingest.worker")
     result: DrainResult = field(default_factory=DrainResult)
+    _said: Supervision = field(init=False)
     _stuck_in_a_row: int = 0
     _has_ingested: bool = False
 
@@ -122,6 +123,7 @@ class Supervisor:
             now = datetime.now(UTC)
             self._note(
                 restarts=self._said.restarts + 1, failures_in_a_row=failures, last_restart_at=iso(now),
+                failing_since=iso(now) if failures == 1 else self._said.failing_since,
                 last_reason=ended.reason, next_start_at=iso(now + timedelta(seconds=seconds)),
             )  # fmt: skip
             self.say(f"{ended.reason}; starting it again" + (f" in {seconds:.0f} s" if seconds else ""))
@@ -157,7 +159,7 @@ class Supervisor:
             asked = look.at
             stood = standstill.look(look)
             if self._said.failures_in_a_row and self._has_advanced(worker):
-                self._note(failures_in_a_row=0)
+                self._note(failures_in_a_row=0, failing_since=None)
                 self._stuck_in_a_row = 0
             if stood >= patience(self.settings.stuck_seconds, self._stuck_in_a_row):
                 reason = f"the ingest (process {worker.pid}) is stuck: records wait and none was committed for {stood:.0f} s"

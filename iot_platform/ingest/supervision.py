@@ -20,7 +20,8 @@ from iot_platform.settings import Settings
 @dataclass(frozen=True)
 class Supervision:
     """``restarts``: of the worker, since the supervisor began; ``failures_in_a_row``: of them those since the last batch
-    that landed; ``next_start_at``: when a worker that ended is started again (None: one runs); times are ISO 8601, UTC."""
+    that landed, the first of them at ``failing_since``; ``next_start_at``: when a worker that ended is started again (None:
+    one runs); times are ISO 8601, UTC."""
 
     host: str
     pid: int
@@ -28,6 +29,7 @@ class Supervision:
     since: str
     restarts: int = 0
     failures_in_a_row: int = 0
+    failing_since: str | None = None
     last_restart_at: str | None = None
     last_reason: str = ""
     next_start_at: str | None = None

@@ -182,6 +182,14 @@ def test_ingestion_that_commits_nothing_while_records_wait_is_stuck(bounds: Boun
     assert watched(idle, bounds) == []
 
 
+def test_a_worker_that_ends_again_and_again_is_an_incident_even_where_no_broker_answers(bounds: Bounds) -> None:
+    for behind in ({"t": 0}, None):
+        failing = replace(clean(), ingest=Ingest(behind, 50, failing="it ended 4 times", failing_since=NOW - MINUTE))
+        (found,) = look(failing, Memory(), [], bounds).findings
+        assert (found.kind, found.subject, found.since) == ("stuck_ingest", "service", NOW - MINUTE)
+        assert "it ended 4 times" in found.summary
+
+
 def test_a_broker_that_stays_silent_is_an_incident_and_hides_no_other(bounds: Bounds) -> None:
     silent = replace(clean(), ingest=Ingest(None, 50, problem="no broker answers"))
     (found,) = watched(each(10, silent), bounds)

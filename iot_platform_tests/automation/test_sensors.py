@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +21,11 @@ from iot_platform.assets.platform import Platform
 from iot_platform.automation import marts_sensor, runs, streaming_sensor
 from iot_platform.automation.observation import observation_sensor, observations
 from iot_platform.automation.partitions import capped, contiguous, daily
+from iot_platform.ingest.lag import TopicLag
 from iot_platform.ingest.lease import lease
+from iot_platform.ingest.progress import ProgressLog, iso
+from iot_platform.ingest.supervision import Supervision, write_supervision
+from iot_platform.local.process import ProcessIdentity
 from iot_platform.settings import Settings
 from iot_platform_tests.assets.small_lake import DAY, NOW, D, SmallLake
 from iot_platform_tests.automation.test_level_sensor import evaluated, record
@@ -348,3 +356,36 @@ def test_ranges_are_contiguous_and_capped() -> None:
     ranges = contiguous([D + 3 * DAY, D, D + DAY, D])
     assert ranges == [(D, D + DAY), (D + 3 * DAY, D + 3 * DAY)]
     assert capped([(D, D + 4 * DAY)], 2) == [(D, D + DAY), (D + 2 * DAY, D + 3 * DAY), (D + 4 * DAY, D + 4 * DAY)]
+
+
+@pytest.fixture
+def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands where the broker would answer: seven records wait."""
+    broker = sys.modules["iot_platform.ingest.lag"]  # the package has a function of that name
+    monkeypatch.setattr(broker, "lag", lambda settings, seconds: {"t": TopicLag(17, 10, 7)})
+
+
+@pytest.mark.usefixtures("ahead")
+def test_a_continuous_ingest_that_is_stuck_is_told_and_one_that_starts_again_is_left_to_its_supervisor(
+    settings: Settings, small: SmallLake, instance: dg.DagsterInstance
+) -> None:
+    small.day(D)
+    sensor = streaming_sensor.streaming_sensor()
+    platform = Platform(settings)
+    now = datetime.now(UTC)
+    with lease(settings, "continuous") as held:
+        log = ProgressLog(settings, "continuous", held, lambda: now - timedelta(hours=1))
+        log.begin(1, {"t": {0: 10}}, {"t": 10})
+        stuck = told(sensor, platform, instance, None)
+        assert "7 records wait and it committed nothing for 60 min" in reason(stuck.skip_reason)
+        ProgressLog(settings, "continuous", held).begin(1, {"t": {0: 10}}, {"t": 17})
+        assert reason(told(sensor, platform, instance, stuck.cursor).skip_reason) == "a continuous ingest runs"
+    own = ProcessIdentity.of(os.getpid())
+    said = Supervision(socket.gethostname(), own.pid, own.started_at, iso(now), restarts=1, failures_in_a_row=1)
+    write_supervision(settings, said, print)
+    restarting = told(sensor, platform, instance, None)
+    assert "the worker is started" in reason(restarting.skip_reason) and not restarting.run_requests
+    write_supervision(settings, replace(said, failures_in_a_row=9), print)
+    assert told(sensor, platform, instance, None).run_requests, "one that does not get going is no reason to stand still"
+    write_supervision(settings, replace(said, started_at=1.0), print)
+    assert told(sensor, platform, instance, None).run_requests, "nor is one whose supervisor was killed"
