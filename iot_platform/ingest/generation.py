@@ -55,7 +55,7 @@ def choose_start(
             f"Kafka no longer holds messages that were not read yet: {'; '.join(lost)}",
             "They expired before they were read; nothing was skipped. Go on with what is left by `iot ingest --accept-loss`",
         )
-    if reason or lost or (force_new and position.tables[TABLES[0]].transactions):
+    if reason or lost or force_new:
         generation += 1
         checkpoint = fresh(settings, generation)
         reason = reason or ("messages were lost" if lost else "another process may still be ingesting")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from iot_platform.ingest import committed_offsets, holder
 from iot_platform.local.process import wait_until
 from iot_platform.settings import Settings
 
@@ -23,6 +24,7 @@ PATIENCE_SECONDS = 150.0
 class IngestProcess:
     """A running ``iot ingest``; what it prints is in two files."""
 
+    settings: Settings
     process: subprocess.Popen[bytes]
     stdout: Path
     stderr: Path
@@ -45,13 +47,22 @@ class IngestProcess:
         is_stopped = wait_until(lambda: known.status() == psutil.STATUS_STOPPED, PATIENCE_SECONDS)
         assert is_stopped, f"iot ingest never got there: {self.said[-2000:]}"
 
+    def terminate(self) -> None:
+        self.process.terminate()
+
     def resume(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL, as the system does it when memory is out. Its Java process notices by itself."""
+        """SIGKILL, as the system does it when memory is out. Its children notice by themselves."""
         self.process.kill()
         self.process.wait(PATIENCE_SECONDS)
+
+    def kill_worker(self) -> None:
+        """SIGKILL for the process that holds the lease, which may be another than the service that was started."""
+        found = holder(self.settings)
+        assert found, self.said
+        os.kill(found.pid, signal.SIGKILL)
 
 
 @contextmanager
@@ -67,8 +78,13 @@ def ingesting(settings: Settings, *options: str, failpoint: str = "") -> Iterato
             env=settings.environment() | {"IOT_FAILPOINT": failpoint}, stdout=out, stderr=err, start_new_session=True,
         )  # fmt: skip
     try:
-        yield IngestProcess(process, stdout, stderr)
+        yield IngestProcess(settings, process, stdout, stderr)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(PATIENCE_SECONDS)
+
+
+def landed_offsets(settings: Settings) -> int:
+    """How many offsets both tables have, over all topics, by their own word."""
+    return sum(sum(partitions.values()) for partitions in committed_offsets(settings).values())

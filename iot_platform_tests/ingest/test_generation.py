@@ -74,8 +74,9 @@ def test_whoever_takes_over_from_one_that_may_live_begins_anew(lake: Lake) -> No
     assert "another process" in start.reason
 
 
-def test_taking_over_before_anything_was_committed_changes_nothing(lake: Lake) -> None:
-    assert choose_start(lake.settings, lake, held(), force_new=True).generation == 1
+def test_whoever_takes_over_before_anything_was_committed_shares_no_checkpoint_either(lake: Lake) -> None:
+    assert choose_start(lake.settings, lake, held(), force_new=True).generation == 2
+    assert [DeltaTable(lake.path(table)).transaction_version(app_id(table, 1)) for table in TABLES] == [FENCED, FENCED]
 
 
 def test_messages_that_expired_unread_stop_it_until_the_loss_is_accepted(lake: Lake) -> None:
