@@ -77,7 +77,7 @@ class Fleet:
             messages.append(None)
         if chance.random() < 0.7:
             chance.shuffle(messages)
-        self._send(messages, chance)
+        self.send(messages, chance)
 
     def repeat(self, share: float, chance: random.Random) -> None:
         """Send some of all messages ever sent once more; some with the same identity and another value."""
@@ -89,7 +89,7 @@ class Fleet:
         if chance.random() < 0.3 and self.said:
             again.append(self._on_another_date(chance))
         self.now += MINUTE
-        self._send(again, chance)
+        self.send(again, chance)
 
     def _on_another_date(self, chance: random.Random) -> Said:
         """The same event under another date: of each date it is the first, since tables know dates one by one."""
@@ -114,7 +114,7 @@ class Fleet:
                 made.append(Said(contract, name, moment, tuple(values), one.site))
         return made
 
-    def _send(self, messages: list[Said | None], chance: random.Random) -> None:
+    def send(self, messages: list[Said | None], chance: random.Random) -> None:
         for said in messages:
             arrived = (self.now - EPOCH) // timedelta(microseconds=1000) * 1000 + chance.choice([0, 0, 1_000, 5_000])
             contract = said.contract if said else "sensor_reading"

@@ -1,0 +1,181 @@
+"""A late reading that lands at the worst moment is in the tables at the next look, whatever runs then (row 8 of the matrix)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from iot_platform.assets.metadata import table_of
+from iot_platform.assets.platform import Platform
+from iot_platform.automation import runs
+from iot_platform.automation.level_sensor import evaluate
+from iot_platform.automation.partitions import daily
+from iot_platform.engines import materialize
+from iot_platform.engines.duckdb import DuckDBEngine
+from iot_platform.errors import LakeError
+from iot_platform.failpoints import Armed, parse
+from iot_platform.lake import Lake
+from iot_platform.local.process import wait_until
+from iot_platform.settings import Settings
+from iot_platform.transforms.catalog import TRANSFORMS
+from iot_platform_tests.faults.late.lakes import Scene
+from iot_platform_tests.faults.late.oracle import DAY, midnight
+from iot_platform_tests.faults.record import FaultRecord
+
+PATIENCE_SECONDS = 120
+Made = set[tuple[str, date]]
+
+
+@pytest.fixture
+def scene(settings: Settings) -> Iterator[Scene]:
+    engine = DuckDBEngine(settings)
+    made = Scene(Lake(settings), engine)
+    made.history(2)
+    made.settle()
+    yield made
+    engine.close()
+
+
+class Run(threading.Thread):
+    """One date of one table, made by a thread of its own; ``error`` is what it ended with."""
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self.make = make
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self.make()
+        except Exception as error:  # looked at by the test
+            self.error = error
+
+
+@contextmanager
+def held(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make: Callable[[], object]) -> Iterator[Run]:
+    """The run stands before its commit for the time of the block; then it goes on, to its end."""
+    gate = tmp_path / "go-on"
+    monkeypatch.setattr(materialize, "reach", Armed(parse(f"derived.before_commit=hold:{gate}")))
+    run = Run(make)
+    run.start()
+    assert wait_until(Path(f"{gate}.reached").exists, PATIENCE_SECONDS)
+    yield run
+    gate.touch()
+    run.join(PATIENCE_SECONDS)
+    assert not run.is_alive()
+
+
+def before_midnight(scene: Scene) -> datetime:
+    """Ten minutes before the newest date began."""
+    return midnight(scene.fleet.now.date()) - timedelta(minutes=10)
+
+
+@pytest.mark.parametrize("table", ["silver/readings", "gold/daily_summary"])
+def test_what_lands_while_a_date_is_made_is_in_it_after_the_next_look(
+    scene: Scene, table: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault_record: FaultRecord
+) -> None:
+    late = before_midnight(scene)
+    scene.land(late - timedelta(minutes=5))
+    scene.stale()
+    if table != "silver/readings":
+        scene.make("silver/readings", late.date())
+    with held(monkeypatch, tmp_path, lambda: scene.make(table, late.date())) as run:
+        (taken,) = scene.land(late)
+        if table != "silver/readings":
+            scene.make("silver/readings", late.date())
+    assert run.error is None
+    assert late.date() in scene.stale()[table]
+    scene.settle()
+    scene.assert_recomputed()
+    if table == "silver/readings":
+        rows = scene.lake.snapshot(table).delta.to_pyarrow_table(columns=["event_time", "kafka_offset"]).to_pylist()
+        assert {"event_time": late, "kafka_offset": taken.place.offset} in rows
+    fault_record(fault="8 late reading while a date is made", injections=1, messages=len(scene.stream.taken))
+
+
+def test_of_two_runs_of_a_date_the_one_with_the_newer_inputs_stands(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault_record: FaultRecord
+) -> None:
+    late = before_midnight(scene)
+    scene.land(late - timedelta(minutes=5))
+    scene.stale()
+    with held(monkeypatch, tmp_path, lambda: scene.make("silver/readings", late.date())) as older:
+        scene.land(late)
+        scene.settle()
+    assert isinstance(older.error, LakeError) and "newer" in str(older.error)
+    assert scene.stale() == {}, "the older run undid nothing"
+    scene.assert_recomputed()
+    fault_record(fault="8 older run commits last", injections=1, messages=len(scene.stream.taken))
+
+
+def test_several_arrivals_between_two_looks_are_made_once(scene: Scene, fault_record: FaultRecord) -> None:
+    late = before_midnight(scene)
+    for minutes in range(3):
+        scene.land(late + timedelta(minutes=minutes))
+    asked = scene.stale()
+    assert all(len(days) == len(set(days)) for days in asked.values())
+    silver = scene.lake.snapshot("silver/readings").version
+    scene.settle()
+    assert scene.lake.snapshot("silver/readings").version == silver + len(asked["silver/readings"])
+    scene.assert_recomputed()
+    fault_record(fault="8 several arrivals in one tick", injections=3, messages=len(scene.stream.taken))
+
+
+def test_a_late_reading_of_yesterday_scores_the_head_of_today_anew(scene: Scene) -> None:
+    today = scene.fleet.now.date()
+
+    def head() -> int:
+        names = ["event_date", "event_time", "device_id", "metric", "recent_count"]
+        rows = scene.lake.snapshot("silver/readings").delta.to_pyarrow_table(columns=names).to_pylist()
+        own = [row for row in rows if row["event_date"] == today and row["device_id"] == "sensor-0"]
+        return min((row for row in own if row["metric"] == "temperature"), key=lambda row: row["event_time"])["recent_count"]
+
+    before = head()
+    scene.land(before_midnight(scene))
+    scene.settle()
+    assert head() == before + 1
+    scene.assert_recomputed()
+
+
+def test_only_the_dates_that_a_late_reading_touches_are_asked_for(scene: Scene) -> None:
+    """By the sensor, as runs: the date, the one after it whose head it scores, and the summaries of the week that follows."""
+    platform = Platform(scene.lake.settings)
+    first = min(scene.world.dates)
+    made: list[Made] = []
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert not _asked(platform, instance)
+        scene.land(midnight(first) + timedelta(hours=1))
+        scene.stale()
+        while asked := _asked(platform, instance):
+            made.append(asked)
+            for table in TRANSFORMS:
+                for day in sorted(day for name, day in asked if name == table):
+                    assert not scene.make(table, day).skipped
+    platform.engine.close()
+    one_day = ("sensor_windows", "device_type_windows", "location_hourly", "duration_p95", "anomaly_events", "sensor_health")
+    both = {first, first + DAY}
+    assert set().union(*made) == {
+        ("silver/rejected_readings", first),
+        *(("silver/readings", day) for day in both),
+        *((f"gold/{name}", day) for name in one_day for day in both),
+        *(("gold/daily_summary", day) for day in scene.world.dates),
+    }
+    assert sum(map(len, made)) == len(set().union(*made)), "each was asked for once"
+    assert len(scene.world.dates) == 3, "the third was left alone but for its summary of seven days"
+    scene.assert_recomputed()
+
+
+def _asked(platform: Platform, instance: dg.DagsterInstance) -> Made:
+    partitions = daily(platform.settings)
+    made: Made = set()
+    for request in evaluate(platform, instance, partitions).run_requests or ():
+        span = dg.PartitionKeyRange(request.tags[runs.RANGE_START], request.tags[runs.RANGE_END])
+        days = [date.fromisoformat(key) for key in partitions.get_partition_keys_in_range(span)]
+        made |= {(table_of(key), day) for key in request.asset_selection or () for day in days}
+    return made
