@@ -15,6 +15,8 @@ from iot_platform.assets.versions import level_tags
 from iot_platform.contracts.tables import TABLES
 from iot_platform.errors import PlatformError
 from iot_platform.lake.lake import Lake
+from iot_platform.lake.levels import bronze_level
+from iot_platform.lake.snapshot import Snapshot
 from iot_platform.settings import Settings
 from iot_platform.topics import load_topics
 
@@ -49,7 +51,7 @@ def bronze_assets(settings: Settings, partitions: dg.PartitionsDefinition) -> dg
         """Everything that waits in Kafka, landed exactly once; each date it touched is reported."""
         from iot_platform.ingest import drain as drain_topics
 
-        before = _sequences(platform.lake)
+        before = _levels(platform.lake)
         try:
             drained = _fields(drain_topics(platform.settings))
         except PlatformError as error:
@@ -70,16 +72,21 @@ def _version(lake: Lake, table: str, partitions: Sequence[str]) -> dg.DataVersio
     """The level of the run's one date. Dates of a range share a version, so there Dagster makes one up for the run."""
     if len(partitions) != 1:
         return None
-    return dg.DataVersion(str(lake.snapshot(table).sequences.get(date.fromisoformat(partitions[0]), 0)))
+    return dg.DataVersion(str(bronze_level(lake.snapshot(table), date.fromisoformat(partitions[0]))))
 
 
-def _sequences(lake: Lake) -> dict[str, dict[date, int]]:
-    return {table: dict(lake.snapshot(table).sequences) for table in BRONZE}
+def _levels(lake: Lake) -> dict[str, dict[date, int]]:
+    return {table: levels_of(lake.snapshot(table)) for table in BRONZE}
+
+
+def levels_of(snapshot: Snapshot) -> dict[date, int]:
+    """The level of every date that has rows."""
+    return {day: bronze_level(snapshot, day) for day in snapshot.sequences}
 
 
 def touched_dates(before: Mapping[date, int], after: Mapping[date, int]) -> list[date]:
-    """The dates that a drain wrote to: their largest ``ingest_seq`` grew."""
-    return sorted(day for day, seq in after.items() if seq > before.get(day, 0))
+    """The dates that were written to meanwhile: their level grew."""
+    return sorted(day for day, level in after.items() if level > before.get(day, 0))
 
 
 def _report(
@@ -90,11 +97,11 @@ def _report(
     own = set(context.partition_keys)
     for table in BRONZE:
         snapshot = lake.snapshot(table)
-        touched[table] = touched_dates(before[table], snapshot.sequences)
+        touched[table] = touched_dates(before[table], levels_of(snapshot))
         days = sorted({*touched[table], *(date.fromisoformat(key) for key in own)})
         looks = previews(lake, snapshot, days)
         for day in days:
-            level = snapshot.sequences.get(day, 0)
+            level = bronze_level(snapshot, day)
             metadata = {**looks.get(day, {}), **snapshot_metadata(snapshot, day), "level": level, "engine": ENGINE}
             if day.isoformat() in own:
                 context.add_asset_metadata(metadata, asset_key=asset_key(table), partition_key=day.isoformat())

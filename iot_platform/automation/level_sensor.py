@@ -162,13 +162,13 @@ def failing_outputs(instance: dg.DagsterInstance, days: Collection[date]) -> set
 
 def registry_mark(lake: Lake) -> str | None:
     """What the registries are to be made from (newest Bronze, declarations); None when they are up to date."""
-    from iot_platform.engines.registry import registry_is_stale
+    from iot_platform.engines.registry import bronze_mark, registry_is_stale
     from iot_platform.lake.declarations import fingerprint
 
     if not registry_is_stale(lake):
         return None
-    newest = max(lake.snapshot("bronze/readings").sequences.values(), default=0)
-    return f"registry/{newest}/{fingerprint(lake.settings.declarations)}"
+    newest, changes = bronze_mark(lake.snapshot("bronze/readings"))
+    return f"registry/{newest}{f'+{changes}' if changes else ''}/{fingerprint(lake.settings.declarations)}"
 
 
 def registry_request(

@@ -56,8 +56,8 @@ def commits_to_report(
 
     The cursor is the largest ``ingest_seq`` that was looked at, so that only newer dates are compared with Dagster's
     record, and how often dates had been redriven or erased: when that moved, those dates are compared too. Without one, all
-    are. It stays where it is while there is more to tell than one tick can; newest dates are told first. Drains report theirs
-    themselves; a redrive, a continuous ingest or a drain that was killed does not.
+    are. It stays where it is while there is more to tell than one tick can; newest dates are told first. Drains report
+    theirs themselves; a redrive, a continuous ingest or a drain that was killed does not.
     """
     seen, _, known = (cursor or "0").partition("+")
     newest = int(seen)

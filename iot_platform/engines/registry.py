@@ -22,12 +22,17 @@ from iot_platform.lake.changes import Row, Spans, device_spans, with_changes
 from iot_platform.lake.declarations import declared_devices, declared_metrics, fingerprint
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.snapshot import Snapshot
+from iot_platform.lake.tombstones import read_tombstones
 from iot_platform.transforms.catalog import DECLARED_DEVICES, TRANSFORMS
 
 # Delta transactions on registry/devices: which declarations and which first readings the registries were made from. They
 # are committed last, so that a sync that dies half way is done again.
 DECLARATIONS = "declarations"
 FIRST_READINGS = "first_readings"
+# And how often rows of Bronze had been redriven or erased by then: such rows may have an old ``ingest_seq``.
+CHANGES = "changes"
+# Delta transaction on registry/first_readings: up to which ``ingest_seq`` of Bronze it was made. Its level may be higher.
+SEEN = "seen/bronze"
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,18 @@ class RegistryResult:
 
 def registry_is_stale(lake: Lake) -> bool:
     """Whether readings or declarations came that the registries have not seen."""
-    newest = max(lake.snapshot("bronze/readings").sequences.values(), default=0)
+    newest, changes = bronze_mark(lake.snapshot("bronze/readings"))
     devices = lake.snapshot("registry/devices")
-    return newest > (devices.transaction(FIRST_READINGS) or 0) or devices.transaction(DECLARATIONS) != fingerprint(
-        lake.settings.declarations
+    return (
+        newest > (devices.transaction(FIRST_READINGS) or 0)
+        or changes != (devices.transaction(CHANGES) or 0)
+        or devices.transaction(DECLARATIONS) != fingerprint(lake.settings.declarations)
     )
+
+
+def bronze_mark(bronze: Snapshot) -> tuple[int, int]:
+    """What of Bronze the registries are to be made from: its newest batch, and how often its dates changed otherwise."""
+    return max(bronze.sequences.values(), default=0), sum(bronze.changes.values())
 
 
 def sync_registry(lake: Lake, engine: Engine, *, now: datetime) -> RegistryResult:
@@ -59,30 +71,47 @@ def sync_registry(lake: Lake, engine: Engine, *, now: datetime) -> RegistryResul
     metrics_count, metrics_changed = _sync_metrics(lake, bronze, metrics, now)
     _sync_first_readings(lake, engine, bronze, now)
     devices_count, devices_changed = _sync_devices(lake, engine, devices, now)
-    seen = lake.snapshot("registry/first_readings").recorded_level(None)
-    for made_from, version in ((FIRST_READINGS, seen), (DECLARATIONS, mark)):
+    seen, changes = _seen(lake.snapshot("registry/first_readings")), bronze_mark(bronze)[1]
+    for made_from, version in ((FIRST_READINGS, seen), (CHANGES, changes), (DECLARATIONS, mark)):
         snapshot = lake.writable("registry/devices")
-        if version and snapshot.transaction(made_from) != version:
+        if (snapshot.transaction(made_from) or 0) != version:
             lake.commit_transaction(snapshot, made_from, version)
     versions = {name: lake.snapshot(name).version for name in ("registry/devices", "registry/metrics")}
     return RegistryResult(devices_count, metrics_count, devices_changed, metrics_changed, versions)
 
 
+def _seen(first_readings: Snapshot) -> int:
+    """Up to which ``ingest_seq`` they were made: their level, until that had to grow for another reason."""
+    seen = first_readings.transaction(SEEN)
+    return first_readings.recorded_level(None) if seen is None else seen
+
+
 def _sync_first_readings(lake: Lake, engine: Engine, bronze: Snapshot, now: datetime) -> None:
     known = lake.snapshot("registry/first_readings")
-    newest = max(bronze.sequences.values(), default=0)
-    seen = known.recorded_level(None)
-    if newest <= seen:
-        return
+    newest, changes = bronze_mark(bronze)
+    seen = _seen(known)
+    if changes != (lake.snapshot("registry/devices").transaction(CHANGES) or 0):
+        # Looking again at dates that were taken in changes nothing for the rows that are known.
+        lake.commit_transaction(lake.writable("registry/first_readings"), SEEN, seen)
+        _take_in(lake, engine, InputFiles(bronze, list(bronze.changes)), known.recorded_level(None) + 1, now)
+    if newest > seen:
+        known = lake.snapshot("registry/first_readings")
+        rows = InputFiles(bronze, None, after_seq=seen)
+        _take_in(lake, engine, rows, max(newest, known.recorded_level(None) + 1), now)
+        if known.transaction(SEEN) is not None:
+            lake.commit_transaction(lake.writable("registry/first_readings"), SEEN, newest)
+
+
+def _take_in(lake: Lake, engine: Engine, rows: InputFiles, level: int, now: datetime) -> None:
     transform = TRANSFORMS["registry/first_readings"]
     inputs: dict[str, InputFiles | pa.Table] = {
-        "registry_first_readings": InputFiles(known, None),
-        "bronze_readings": InputFiles(bronze, None, after_seq=seen),
+        "registry_first_readings": InputFiles(lake.snapshot("registry/first_readings"), None),
+        "bronze_readings": rows,
     }
     with engine.compute(transform, inputs, params(None, now)) as derived:
         check(TABLES[transform.table], None, derived)
         derived.commit(
-            lake, transform.table, None, level=newest, inputs={"bronze/readings": bronze.version}, metadata={}
+            lake, transform.table, None, level=level, inputs={"bronze/readings": rows.snapshot.version}, metadata={}
         )
 
 
@@ -95,6 +124,9 @@ def _sync_devices(lake: Lake, engine: Engine, declared: list[dict[str, Any]], no
     }
     with engine.compute(TRANSFORMS["registry/devices"], inputs, params(None, now)) as derived:
         rows = derived.batches().read_all().to_pylist()
+    # A declaration of an erased device is not heeded: its line may still stand in a file.
+    erased = read_tombstones(lake)
+    rows = [row for row in rows if not erased.holds(row["device_id"])]
     return _replace(lake, "registry/devices", rows, now, device_spans)
 
 

@@ -182,6 +182,11 @@ class Snapshot:
             return frozenset(day for day in self.rows_by_date if self.erased(day))
         return frozenset(_named_days(listed, ERASED))
 
+    @cached_property
+    def changes(self) -> dict[date, int]:
+        """The dates of Bronze that changed otherwise than by a batch, and how often; dates without rows left out."""
+        return {day: times for day in self.sequences if (times := self.changed(day))}
+
     def recorded_level(self, day: date | None) -> int:
         """The level that this output date was made from; 0 when it was never made."""
         return self.transaction(level_id(day)) or 0
