@@ -66,9 +66,9 @@ def test_the_dates_that_a_redrive_touched_are_asked_for_and_no_others(
     brought(platform)
     stale = Levels(platform.lake).stale()
     assert stale["silver/readings"] == stale["silver/rejected_readings"] == [BEFORE]
+    sync_registry(platform.lake, platform.engine, now=NOW)
     requests = asked(look(platform, instance))
-    assert any("registry/devices" in tables for tables, _, _ in requests)
-    assert {first for tables, first, _ in requests if "silver/readings" in tables} == {BEFORE.isoformat()}
+    assert [(first, last) for tables, first, last in requests if "silver/readings" in tables] == [(str(BEFORE), str(BEFORE))]
     (line,) = date_ledger(platform.lake, [BEFORE])
     assert (line.bronze, line.silver, line.pending, line.is_balanced) == (2, 1, 1, True)
     heal(platform)
