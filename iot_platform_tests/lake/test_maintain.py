@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from deltalake.exceptions import CommitFailedError
+from deltalake.transaction import AddAction
 
 from iot_platform.contracts.tables import TABLES
 from iot_platform.engines.materialize import materialize_date
@@ -19,9 +20,10 @@ from iot_platform.engines.registry import sync_registry
 from iot_platform.errors import LakeError
 from iot_platform.ingest.position import read_position
 from iot_platform.lake import Lake
+from iot_platform.lake.compaction import crowded_dates
 from iot_platform.lake.ledger import offset_ledger
 from iot_platform.lake.levels import Levels
-from iot_platform.lake.maintain import MaintenanceResult, appended_tables, crowded_dates, maintain, refuse_failed
+from iot_platform.lake.maintain import MaintenanceResult, appended_tables, maintain, refuse_failed
 from iot_platform.lake.stream_log import SUMMARY, last_stream_commit, stream_commits
 from iot_platform.settings import Settings
 from iot_platform.transforms.catalog import TRANSFORMS
@@ -186,21 +188,22 @@ def test_writers_and_maintenance_do_not_fail_each_other(small: SmallLake) -> Non
 def test_a_date_that_a_writer_was_faster_with_is_left_for_the_next_time(
     small: SmallLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deltalake.table import TableOptimizer
+    from deltalake import DeltaTable
 
-    compact = TableOptimizer.compact
-    newest: list[str] = []
+    commit = DeltaTable.create_write_transaction
+    newest: list[Any] = []
 
-    def beaten(self: TableOptimizer, **chosen: Any) -> dict[str, Any]:
-        (condition,) = chosen["partition_filters"]
-        if not newest:
-            newest.append(condition[2])
+    def beaten(self: DeltaTable, actions: list[Any], *rest: Any, **chosen: Any) -> None:
+        days = {action.partition_values["event_date"] for action in actions if isinstance(action, AddAction)}
+        newest.append(days) if days and not newest else None
+        if days and days == newest[0]:
             raise CommitFailedError("a concurrent transaction deleted data this operation read")
-        return compact(self, **chosen)
+        commit(self, actions, *rest, **chosen)
 
-    monkeypatch.setattr(TableOptimizer, "compact", beaten)
-    first = done(maintain(small.lake, NOW))[READINGS]
-    assert newest == [str(D + DAY)] and first.dates_compacted == 1 and str(D + DAY) in first.skipped[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(DeltaTable, "create_write_transaction", beaten)
+        first = done(maintain(small.lake, NOW))[READINGS]
+    assert newest == [{str(D + DAY)}] and first.dates_compacted == 1 and str(D + DAY) in first.skipped[0]
     assert done(maintain(small.lake, NOW))[READINGS].dates_compacted == 1
 
 
