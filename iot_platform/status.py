@@ -13,6 +13,7 @@ from iot_platform.ingest.lag import committed_offsets, lag
 from iot_platform.ingest.standing import standing
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.ledger import date_ledger, offset_ledger
+from iot_platform.lake.levels import Levels
 from iot_platform.settings import Settings
 from iot_platform.topics import load_topics
 
@@ -32,6 +33,11 @@ def table_status(lake: Lake) -> dict[str, Any]:
             "dates": {day.isoformat(): rows for day, rows in sorted(snapshot.rows_by_date.items())},
         }
     return found
+
+
+def held_status(lake: Lake) -> dict[str, list[str]]:
+    """The dates that rollbacks hold, by table; tables without such are left out."""
+    return {table: [day.isoformat() for day in days] for table, days in Levels(lake).held().items()}
 
 
 def topic_status(settings: Settings) -> dict[str, Any]:
@@ -65,6 +71,7 @@ def platform_status(settings: Settings) -> dict[str, Any]:
     topics = topic_status(settings)
     return {
         "tables": table_status(lake),
+        "held": held_status(lake),
         "topics": topics,
         "ledger": [line.as_json() for line in date_ledger(lake)],
         "offsets": offset_ledger(lake).as_json(),

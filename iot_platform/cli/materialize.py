@@ -204,10 +204,15 @@ def made_shown(result: RunResult) -> Any:
 
 def warn(result: RunResult) -> None:
     """A line for each date that a rollback holds, and for each check that failed and stopped nothing."""
+    from iot_platform.checks.held import HELD_CHECK
+
+    held = {made.asset: made.held for made in result.made if made.held}
     for made in result.made:
         if made.held:
             err.print(f"warning: {made.held}", markup=False)
     for failed in result.failed_checks:
+        if failed.check == HELD_CHECK and failed.asset in held:
+            continue  # said already
         if result.is_success or failed.severity != "ERROR":
             err.print(f"warning: {failed.check} of {failed.asset} {failed.day or ''}: {failed.description}", markup=False)
 

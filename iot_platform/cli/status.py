@@ -22,6 +22,9 @@ def status(as_json: Annotated[bool, JsonOption] = False) -> None:
         emit_json(found)
         return
     out.print(tables_shown(found["tables"]))
+    for name, days in found["held"].items():
+        todo = f"iot rollback --table {name} --date … --release"
+        out.print(f"held by a rollback: {name} {', '.join(days)} ({todo})", markup=False)
     out.print(
         table(
             "Topics" if any(row["lag"] is not None for row in found["topics"].values()) else "Topics (no broker answers)",

@@ -121,7 +121,8 @@ def date_ledger(lake: Lake, days: Iterable[date] | None = None, levels: Levels |
     unequal = [line.event_date for line in lines if line.difference]
     if unequal:
         stale = levels.stale(unequal)
-        waiting = set(stale[SILVER]) | set(stale[REJECTED])
+        # A date that a rollback holds is as it was made from fewer rows, or by other rules: the difference waits with it.
+        waiting = {*stale[SILVER], *stale[REJECTED], *silver.held_days, *rejected.held_days}
         # The two tables of Silver are committed one after the other: while one of them is older than its inputs, what is
         # in neither is pending (below 0: in both, as after bounds were changed). Once both are up to date it is wrong,
         # and the ledger says so.

@@ -175,7 +175,8 @@ class Levels:
 
     def held(self) -> dict[str, tuple[date, ...]]:
         """Per derived table the dates that rollbacks hold, oldest first; tables without such are left out."""
-        found = {transform.table: self.snapshot(transform.table).held_days for transform in daily_transforms()}
+        made = [transform.table for transform in daily_transforms() if self.lake.exists(transform.table)]
+        found = {table: self.snapshot(table).held_days for table in made}
         return {table: days for table, days in found.items() if days}
 
     def active_days(self) -> set[date]:

@@ -15,11 +15,13 @@ import pytest
 from iot_platform.assets.metadata import asset_key
 from iot_platform.assets.platform import Platform
 from iot_platform.automation import runs
+from iot_platform.automation.date_freshness import stale_dates
 from iot_platform.automation.level_sensor import evaluate, level_sensor
 from iot_platform.automation.partitions import daily
 from iot_platform.engines.materialize import materialize_date
 from iot_platform.engines.registry import sync_registry
 from iot_platform.lake.levels import Levels, daily_transforms
+from iot_platform.lake.rollback import release, roll_back
 from iot_platform.settings import Settings
 from iot_platform.transforms.catalog import TRANSFORMS
 from iot_platform_tests.assets.small_lake import DAY, NOW, D, SmallLake
@@ -251,6 +253,34 @@ def test_a_failed_blocking_check_keeps_gold_from_its_date(
     result = look(platform, instance)
     assert [(start, end) for _, start, end in asked(result)] == [("2026-03-11", "2026-03-11")]
     assert "gold/daily_summary" in asked(result)[0][0]
+
+
+def test_a_held_date_is_asked_for_only_once_it_is_released_and_its_failed_check_keeps_nothing_from_what_reads_it(
+    platform: Clock, instance: dg.DagsterInstance, small: SmallLake
+) -> None:
+    small.day(D)
+    heal(platform)
+    small.day(D, device_id="d2")
+    heal(platform)
+    instance.report_runless_asset_event(
+        dg.AssetCheckEvaluation(
+            asset_key=asset_key("silver/readings"), check_name="conservation", passed=False, blocking=True,
+            partition=D.isoformat(),
+        )
+    )  # fmt: skip
+    roll_back(platform.lake, "silver/readings", D)
+    tables, start, _ = asked(look(platform, instance))[0]
+    assert start == D.isoformat() and "gold/sensor_windows" in tables and "silver/readings" not in tables
+    heal(platform)
+    small.day(D, readings=1, device_id="d3")
+    heal(platform)
+    result = look(platform, instance)
+    assert not result.run_requests and "held by a rollback" in why(result) and "--release" in why(result)
+    assert D not in stale_dates(platform.lake, platform.moment)["silver/readings"]
+    release(platform.lake, "silver/readings", D)
+    assert any("silver/readings" in tables for tables, _, _ in asked(look(platform, instance)))
+    heal(platform)
+    assert "every date" in why(look(platform, instance))
 
 
 def test_a_run_whose_process_is_gone_is_marked_as_failed_and_a_living_one_is_left_alone(

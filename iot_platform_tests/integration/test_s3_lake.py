@@ -23,12 +23,13 @@ from iot_platform.engines.materialize import materialize_date, params
 from iot_platform.engines.protocol import InputFiles
 from iot_platform.engines.registry import sync_registry
 from iot_platform.engines.spark import SparkEngine
-from iot_platform.errors import InputError, LakeError, PlatformError
+from iot_platform.errors import HeldError, InputError, LakeError, PlatformError
 from iot_platform.ingest import committed_offsets, drain, end_offsets
 from iot_platform.lake import Lake
 from iot_platform.lake.ledger import date_ledger, offset_ledger
 from iot_platform.lake.levels import Levels, daily_transforms
 from iot_platform.lake.query import select
+from iot_platform.lake.rollback import release, roll_back
 from iot_platform.marts.build import build
 from iot_platform.settings import Settings
 from iot_platform.status import platform_status
@@ -262,3 +263,24 @@ def test_wrong_keys_or_no_server_are_one_line_that_shows_no_key(
         Lake(settings).snapshot(P95)
     told = str(raised.value)
     assert "\n" not in told and "nobody's" not in told and s3.secret_access_key not in told
+
+
+def test_a_date_in_a_bucket_goes_back_and_is_held(on_s3: Settings) -> None:
+    lake = Lake(on_s3)
+    schema = arrow_schema(TABLES[P95])
+    for level, day in ((1, D), (1, D + DAY), (2, D)):
+        row = {"device_type": f"level {level}", "event_date": day, "processed_at": NOW}
+        lake.replace(P95, day, pa.Table.from_pylist([row], schema=schema).to_reader(), level=level, inputs={})
+    done = roll_back(lake, P95, D)
+    assert (done.comparison.added, done.comparison.removed) == (1, 1)
+    kept = lake.snapshot(P95).delta.to_pyarrow_table().select(["event_date", "device_type"]).to_pylist()
+    assert {row["event_date"]: row["device_type"] for row in kept} == {D: "level 1", D + DAY: "level 1"}
+    assert lake.snapshot(P95).held_days == (D,) and platform_status(on_s3)["held"] == {P95: [D.isoformat()]}
+    with pytest.raises(HeldError):
+        lake.replace(P95, D, pa.Table.from_pylist([], schema=schema).to_reader(), level=99, inputs={})
+    filesystem, _ = lake.storage.filesystem()
+    filesystem.delete_file(lake.snapshot(P95, done.undone.version).files([D])[0].removeprefix("s3://"))
+    with pytest.raises(LakeError, match=f"The oldest version possible is {done.restored.version}"):
+        roll_back(lake, P95, D, done.undone.version)
+    release(lake, P95, D)
+    assert not Lake(on_s3).snapshot(P95).held_days
