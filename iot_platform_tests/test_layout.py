@@ -26,7 +26,7 @@ LEVELS: list[set[str]] = [
     {"lake"},
     {"engines", "marts", "simulator"},
     {"ingest", "remote"},
-    {"assets", "checks", "automation", "reports", "alerts"},
+    {"assets", "checks", "automation", "reports", "alerts", "erase"},
     {"definitions", "docs_site", "status", "cli", "demo"},
 ]
 LEVEL = {part: number for number, parts in enumerate(LEVELS) for part in parts}

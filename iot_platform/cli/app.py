@@ -7,11 +7,13 @@ import typer
 from iot_platform.cli import alerts, quarantine, report, services, topics
 from iot_platform.cli.check import check
 from iot_platform.cli.demo import demo
+from iot_platform.cli.erase import erase
 from iot_platform.cli.ingest import ingest
 from iot_platform.cli.maintain import maintain
 from iot_platform.cli.materialize import materialize
 from iot_platform.cli.query import query
 from iot_platform.cli.replay import replay
+from iot_platform.cli.resend import resend
 from iot_platform.cli.rollback import rollback
 from iot_platform.cli.simulate import simulate
 from iot_platform.cli.status import status
@@ -28,6 +30,7 @@ app.add_typer(services.app, name="services")
 app.add_typer(topics.app, name="topics")
 app.command()(simulate)
 app.command()(replay)
+app.command()(resend)
 app.command()(ingest)
 app.command()(materialize)
 app.command()(check)
@@ -36,5 +39,6 @@ app.add_typer(report.app, name="report")
 app.command()(status)
 app.add_typer(quarantine.app, name="quarantine")
 app.command()(rollback)
+app.command()(erase)
 app.command()(maintain)
 app.add_typer(alerts.app, name="alerts")

@@ -63,6 +63,10 @@ class Trace:
             return False
         return any(match["id"] for match in self._pattern.finditer(text))
 
+    def places(self, text: str) -> list[tuple[int, int]]:
+        """Where the traces are: start and end of each."""
+        return [match.span() for match in self._pattern.finditer(text) if match["id"]]
+
     def redacted(self, text: str) -> str:
         """The text with ``[erased]`` in the place of each trace."""
         return self._pattern.sub(lambda match: ERASED if match["id"] else match[0], text)
