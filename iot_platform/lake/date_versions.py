@@ -6,6 +6,7 @@ of a date is what it held from the commit that changed it until the next such co
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -17,8 +18,6 @@ from iot_platform.lake.levels import daily_transforms
 from iot_platform.lake.snapshot import Snapshot
 from iot_platform.lake.storage import S3
 from iot_platform.lake.stream_log import user_metadata
-
-NO_ROW_CHANGED = {"OPTIMIZE", "VACUUM START", "VACUUM END", "CREATE TABLE", "SET TBLPROPERTIES"}
 
 
 @dataclass(frozen=True)
@@ -53,39 +52,38 @@ def rollback_contract(lake: Lake, table: str) -> None:
 def date_versions(snapshot: Snapshot, lake: Lake, day: date) -> Iterator[DateVersion]:
     """The versions of the date, newest first, as the log of this snapshot tells them."""
     last = snapshot.version
-    oldest: Mapping[str, Any] | None = None
+    oldest = 0
     for commit in snapshot.delta.history():
         metadata = user_metadata(commit)
         version = int(commit["version"])
-        oldest = commit
-        if version <= last and _changes(commit, metadata, lake, snapshot, day):
+        oldest = version
+        if _changes(version, metadata, lake, snapshot, day):
             at = datetime.fromtimestamp(commit["timestamp"] / 1000, UTC)
             yield DateVersion(version, last, at, str(commit.get("operation") or ""), metadata)
             last = version - 1
     # What stood before the oldest commit that the log has, if that was not the first of all.
-    if oldest is not None and int(oldest["version"]) > 0 and last >= 0:
+    if oldest:
         try:
             before = lake.snapshot(snapshot.contract.name, last)
         except LakeError:
             return
         if before.recorded_level(day):
-            yield DateVersion(min(int(oldest["version"]), last), last, None, "", {})
+            yield DateVersion(min(oldest, last), last, None, "", {})
 
 
-def _changes(
-    commit: Mapping[str, Any], metadata: Mapping[str, Any], lake: Lake, snapshot: Snapshot, day: date
-) -> bool:
-    """Whether the commit changed rows of the date. One that does not say so is looked at."""
+def _changes(version: int, metadata: Mapping[str, Any], lake: Lake, snapshot: Snapshot, day: date) -> bool:
+    """Whether the commit changed rows of the date; one that does not say so is read: merged files change no row."""
     if "level" in metadata and "date" in metadata:
         return metadata["date"] == day.isoformat()
-    if "hold" in metadata or commit.get("operation") in NO_ROW_CHANGED:
-        return False
-    version = int(commit["version"])
+    filesystem, root = lake.storage.filesystem()
     try:
-        table = snapshot.contract.name
-        return lake.snapshot(table, version).files([day]) != lake.snapshot(table, version - 1).files([day])
-    except (LakeError, OverflowError):  # the version before it is gone, or there was none
+        with filesystem.open_input_stream(f"{root}/{snapshot.contract.name}/_delta_log/{version:020d}.json") as file:
+            lines = file.read().decode().splitlines()
+    except OSError:
         return False
+    partition = f"{snapshot.contract.partition}={day.isoformat()}"
+    actions = [one.get("add") or one.get("remove") or {} for one in map(json.loads, lines)]
+    return any(action.get("dataChange") and partition in action["path"] for action in actions)
 
 
 def missing_files(lake: Lake, snapshot: Snapshot, day: date) -> list[str]:

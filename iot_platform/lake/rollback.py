@@ -122,7 +122,7 @@ def _commit(lake: Lake, seen: Snapshot, earlier: Snapshot, plan: Rollback, reaso
     contract = seen.contract
     for _ in range(ATTEMPTS):
         now = lake.writable(table)
-        if (now.files([day]), now.recorded_level(day)) != (seen.files([day]), seen.recorded_level(day)):
+        if _state(now, day) != _state(seen, day):
             raise LakeError(f"{table} {day} was made again meanwhile, by another run", "Nothing was done; see --list.")
         try:
             with lake.reading(table) as connection:
@@ -143,6 +143,11 @@ def _commit(lake: Lake, seen: Snapshot, earlier: Snapshot, plan: Rollback, reaso
             raise lake.unwritable(table, error) from None
         return now.delta.version()
     raise LakeError(f"{table}: other writers leave no room for a commit", "Run it again; nothing was done.")
+
+
+def _state(snapshot: Snapshot, day: date) -> tuple[int, int]:
+    """What another run would change of a date; files may be merged meanwhile."""
+    return snapshot.recorded_level(day), snapshot.rows_by_date.get(day, 0)
 
 
 def _source(lake: Lake, connection: DuckDBPyConnection, earlier: Snapshot, day: date) -> str:
