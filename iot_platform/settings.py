@@ -79,8 +79,13 @@ class Settings(BaseSettings):
     dagster_postgres_url: SecretStr = Field(
         SecretStr(""), description="postgresql://… for Dagster's history; empty: SQLite files in $IOT_HOME/dagster"
     )
+    dead_letter: bool = Field(False, description="whether what goes to quarantine is also sent to a topic, with the reason")
+    dead_letter_topic: str = Field("iot.dead-letter", min_length=1, description="that topic; made when it is not there")
     first_date: date = Field(date(2010, 1, 1), description="first partition; an older event time is quarantined")
     max_offsets_per_trigger: int = Field(2_000_000, gt=0, description="Kafka records a micro-batch takes at most")
+    spool_megabytes: int = Field(
+        1024, gt=0, description="disk for messages that no broker takes; once it is used up no further one is taken in"
+    )
     stuck_seconds: float = Field(
         300, gt=0, description="a continuous ingest that commits nothing for so long while records wait is started again"
     )

@@ -60,6 +60,8 @@ def _print(result: ReplayResult) -> None:
         typer.echo(f"rows without a reading: {result.rows_without_reading}")
     typer.echo(f"files: {result.files}")
     typer.echo(f"rows read: {result.rows_read}")
+    if result.messages_resent:
+        typer.echo(f"messages of earlier runs sent again: {result.messages_resent}")
     typer.echo(f"messages delivered: {result.messages_delivered}")
     typer.echo(f"rows rejected: {result.rows_rejected}")
     if result.rejects_file:
@@ -74,7 +76,7 @@ def _end(result: ReplayResult) -> None:
         raise ServiceError(
             f"{result.messages_undelivered} messages were not delivered ({result.failure}); they are kept in "
             f"{result.undelivered_file}",
-            "See `iot services status`, then replay again: what arrived twice is told apart",
+            "See `iot services status`, then replay again: that sends them first, and what arrives twice is told apart",
         )
     if not result.messages_delivered and result.complete:
         raise InputError(

@@ -160,6 +160,7 @@ def _as_object(result: SimulationResult) -> dict[str, object]:
         "run": result.run,
         "messages_delivered": result.delivered,
         "already_sent": result.already_sent,
+        "messages_resent": result.resent,
         "messages": result.messages,
         "injected": result.injected,
         "complete": result.complete,
@@ -175,6 +176,8 @@ def _print(result: SimulationResult, fleet: FleetOptions) -> None:
         typer.echo("injected: " + ", ".join(f"{count} {kind}" for kind, count in sorted(result.injected.items())))
     if result.already_sent:
         typer.echo(f"already sent before: {result.already_sent}")
+    if result.resent:
+        typer.echo(f"sent again, for want of a broker before: {result.resent}")
     if not result.complete:
         typer.echo("stopped before the end; the same command goes on from there")
     typer.echo(f"messages delivered: {result.delivered} in {result.seconds:.1f} s")

@@ -14,11 +14,12 @@ MOST_DOUBLINGS = 4
 @dataclass(frozen=True)
 class Look:
     """``at``: seconds of a monotonic clock; ``mark``: whatever changes when the ingest advances; ``waiting``: records that
-    wait in Kafka (None: the broker does not answer, which is nobody's standstill)."""
+    wait in Kafka (None: the broker does not answer, which is nobody's standstill); ``is_beginning``: the stream is not up."""
 
     at: float
     mark: object
     waiting: int | None
+    is_beginning: bool = False
 
 
 @dataclass

@@ -36,6 +36,7 @@ from iot_platform.topics import load_topics
 LOOK_SECONDS = 0.2
 BROKER_SECONDS = 3.0
 LONGEST_INTERVAL_SECONDS = 15.0  # between two questions to the broker
+START_SECONDS = 120.0  # to start Spark takes a few seconds, on a machine that is short of everything many
 STOP_SECONDS = FINISH_SECONDS + 15.0
 END_SECONDS = 30.0
 
@@ -161,7 +162,8 @@ class Supervisor:
             if self._said.failures_in_a_row and self._has_advanced(worker):
                 self._note(failures_in_a_row=0, failing_since=None)
                 self._stuck_in_a_row = 0
-            if stood >= patience(self.settings.stuck_seconds, self._stuck_in_a_row):
+            bound = max(self.settings.stuck_seconds, START_SECONDS if look.is_beginning else 0.0)
+            if stood >= patience(bound, self._stuck_in_a_row):
                 reason = f"the ingest (process {worker.pid}) is stuck: records wait and none was committed for {stood:.0f} s"
                 return Ended(-signal.SIGKILL, reason, was_stuck=True)
         return self._ended(worker)
@@ -169,9 +171,9 @@ class Supervisor:
     def _look(self, worker: subprocess.Popen[bytes]) -> Look:
         progress = self._own(worker)
         if progress is None:  # it waits for the lease, or hangs although nobody has it
-            return Look(monotonic(), None, 0 if holder(self.settings) else 1)
+            return Look(monotonic(), None, 0 if holder(self.settings) else 1, is_beginning=True)
         if progress.state == "starting":
-            return Look(monotonic(), progress.since, 1)
+            return Look(monotonic(), progress.since, 1, is_beginning=True)
         ends = {name: {int(p): at for p, at in topic.partitions.items()} for name, topic in progress.topics.items()}
         try:
             held = held_offsets(self.settings, [topic.name for topic in load_topics(self.settings).values()], BROKER_SECONDS)

@@ -14,7 +14,8 @@ from iot_platform.simulator.journal import HEADER, Journal, TopicReader
 from iot_platform.simulator.messages import Made, MessageMaker
 from iot_platform.simulator.options import FleetOptions, History
 from iot_platform.simulator.plan import Kind, Plan, Window, plan_window
-from iot_platform.simulator.producer import Delivered, MessageProducer, Outgoing
+from iot_platform.simulator.producer import Delivered, MessageProducer
+from iot_platform.simulator.spool import Outgoing
 from iot_platform.simulator.truth import TruthBlock, TruthFile
 from iot_platform.topics import Topic
 

@@ -15,7 +15,8 @@ from iot_platform.simulator.history import microseconds
 from iot_platform.simulator.messages import Made, MessageMaker
 from iot_platform.simulator.options import FleetOptions, Live
 from iot_platform.simulator.plan import MICROSECONDS, Plan, Window, plan_window
-from iot_platform.simulator.producer import Delivered, MessageProducer, Outgoing
+from iot_platform.simulator.producer import Delivered, MessageProducer
+from iot_platform.simulator.spool import Outgoing
 from iot_platform.simulator.truth import TruthBlock
 from iot_platform.topics import Topic
 
@@ -51,7 +52,10 @@ def live_cadence(fleet: FleetOptions, rate: float) -> float:
 
 @dataclass
 class LiveSender:
-    """Sends by the clock (seconds, monotonic) through one producer, whose ``on_delivered`` must be ``delivered``."""
+    """Sends by the clock (seconds, monotonic) through one producer, whose ``on_delivered`` must be ``delivered``.
+
+    It goes on while no broker takes messages: those are kept on disk. ``on_back`` is called when one takes them again.
+    """
 
     fleet: FleetOptions
     devices: dict[str, list[SimulatedDevice]]
@@ -62,6 +66,7 @@ class LiveSender:
     clock: Callable[[], float]
     is_stopped: Callable[[], bool]
     on_sent: Callable[[int], None]
+    on_back: Callable[[], None]
     blocks: dict[str, TruthBlock] = field(default_factory=dict)
 
     def send(self, producer: MessageProducer, live: Live) -> None:
@@ -74,8 +79,10 @@ class LiveSender:
                 break
             while (ahead := after - (self.clock() - started)) > 0 and not self.is_stopped():
                 producer.wait(min(ahead, LONGEST_WAIT_SECONDS))
-            if self.is_stopped() or producer.failed:
+            if self.is_stopped():
                 break
+            if producer.may_resend:
+                self.on_back()
             tag = (due.contract, due.plan, due.made)
             topic = self.topics[due.contract].name
             producer.send(Outgoing(topic, due.made.key, due.made.value, due.made.headers, tag))

@@ -23,7 +23,7 @@ from iot_platform.simulator.faults import REASONS, broken, contract_header
 from iot_platform.simulator.fleet import SimulatedDevice
 from iot_platform.simulator.options import FleetOptions
 from iot_platform.simulator.plan import Kind, Plan
-from iot_platform.simulator.producer import Headers
+from iot_platform.simulator.spool import Headers
 
 
 @dataclass(frozen=True)

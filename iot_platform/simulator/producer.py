@@ -7,17 +7,16 @@ What belongs here: sending, back-pressure, acknowledgements. What a message says
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iot_platform.errors import PlatformError, ServiceError
+from iot_platform.errors import ServiceError
 from iot_platform.local.process import make_folder
 from iot_platform.settings import Settings
+from iot_platform.simulator.spool import Outgoing, Spool
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message, Producer
@@ -31,19 +30,6 @@ BUFFERED_MESSAGES = 100_000
 BUFFERED_KBYTES = 64 * 1024
 # Above what any contract allows: a message that is too large must arrive to be quarantined as such.
 MESSAGE_MAX_BYTES = 32 * 1024 * 1024
-Headers = list[tuple[str, bytes]]
-
-
-@dataclass(frozen=True)
-class Outgoing:
-    """One Kafka record to send; ``tag`` is the sender's own note and comes back with the acknowledgement."""
-
-    topic: str
-    key: bytes
-    value: bytes
-    headers: Headers
-    tag: Any = None
-
 
 @dataclass(frozen=True)
 class Delivered:
@@ -68,8 +54,8 @@ class MessageProducer:
     """Sends with ``acks=all`` and idempotence; use it as a context manager.
 
     While the broker is away the local buffer fills, ``send`` waits, and the client reconnects by itself; a record that
-    is not acknowledged within ``delivery_seconds`` is counted in ``failed`` and kept as a JSON line in ``undelivered``.
-    Once ``is_stopped`` says so nothing waits for long.
+    is not acknowledged within ``delivery_seconds`` is counted in ``failed`` and kept in the ``spool`` (unless it stands in
+    one already: ``keep_failed``). Once ``is_stopped`` says so nothing waits for long.
     """
 
     def __init__(
@@ -81,6 +67,7 @@ class MessageProducer:
         is_stopped: Callable[[], bool] = lambda: False,
         delivery_seconds: float = DELIVERY_SECONDS,
         buffered_messages: int = BUFFERED_MESSAGES,
+        keep_failed: bool = True,
     ) -> None:
         from iot_platform.local.kafka import bootstrap
 
@@ -90,8 +77,10 @@ class MessageProducer:
         self.failed = 0
         self.first_failure = ""
         self._errors: set[int] = set()
-        self.undelivered = settings.home / "undelivered" / f"{run}.jsonl"
-        self._on_delivered = on_delivered
+        self._tried_again = 0
+        self.is_cut_off = False
+        self.on_delivered = on_delivered
+        self.spool = Spool(settings, run) if keep_failed else None
         self._is_stopped = is_stopped
         self._log = _client_log(settings)
         self._producer = self._connect(settings, delivery_seconds, buffered_messages)
@@ -153,15 +142,25 @@ class MessageProducer:
         return KafkaError._ALL_BROKERS_DOWN in self._errors
 
     def send(self, message: Outgoing) -> None:
-        """Hand over one record; waits while the buffer is full. Its fate is counted when the broker has answered."""
+        """Hand over one record; waits while the buffer is full. Its fate is counted when the broker has answered.
+
+        Raises ``ServiceError``, and takes nothing, while no broker takes messages and the spool is full.
+        """
         from confluent_kafka import KafkaException
 
         def acknowledge(error: KafkaError | None, answer: Message) -> None:
             if error is None:
                 self._acknowledged(message, answer)
             else:
+                self.is_cut_off = error.code() in _away()
                 self._keep(message, error.str())
 
+        if self.spool and self.spool.is_full:
+            raise ServiceError(
+                f"no broker takes messages, and those that wait fill {self.spool.limit_bytes >> 20} MB in"
+                f" {self.spool.path.parent}: no further one is taken in",
+                "Start the broker, then run `iot resend`; IOT_SPOOL_MEGABYTES sets how many may wait",
+            )
         self.sent += 1
         while True:
             try:
@@ -180,6 +179,17 @@ class MessageProducer:
             else:
                 self._producer.poll(0)
                 return
+
+    @property
+    def may_resend(self) -> bool:
+        """Whether the broker took something since messages failed that nobody tried to send again."""
+        return self.failed > self._tried_again and not self.is_cut_off
+
+    def let_resend(self) -> None:
+        """Give the spool free for those who send it again."""
+        self._tried_again = self.failed
+        if self.spool:
+            self.spool.close()
 
     def wait(self, seconds: float) -> None:
         """Let time pass while acknowledgements are taken in."""
@@ -200,31 +210,25 @@ class MessageProducer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.flush(give_up=kind is not None)
+        try:
+            self.flush(give_up=kind is not None)
+        finally:
+            if self.spool:
+                self.spool.close()
 
     def _acknowledged(self, message: Outgoing, answer: Message) -> None:
         self.delivered += 1
-        if self._on_delivered:
+        self.is_cut_off = False
+        if self.on_delivered:
             partition, offset = answer.partition(), answer.offset()
             assert partition is not None and offset is not None  # an acknowledged record has both
-            self._on_delivered(Delivered(message.topic, partition, offset, message.tag))
+            self.on_delivered(Delivered(message.topic, partition, offset, message.tag))
 
     def _keep(self, message: Outgoing, reason: str) -> None:
         self.failed += 1
         self.first_failure = self.first_failure or reason
-        line = {
-            "topic": message.topic,
-            "key": _text(message.key),
-            "value": _text(message.value),
-            "headers": [[name, _text(value)] for name, value in message.headers],
-            "error": reason,
-        }
-        make_folder(self.undelivered.parent)
-        try:
-            with self.undelivered.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise PlatformError(f"{self.undelivered} cannot be written: {error.strerror}", "Free space there") from None
+        if self.spool:
+            self.spool.keep(message, reason)
 
 
 def _collector(codes: set[int]) -> Callable[[KafkaError], None]:
@@ -232,20 +236,21 @@ def _collector(codes: set[int]) -> Callable[[KafkaError], None]:
     return lambda error: codes.add(error.code())
 
 
+def _away() -> set[int]:
+    """Errors of the connection; others are a message's own, and the next one may do better."""
+    from confluent_kafka import KafkaError
+
+    return {KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._PURGE_QUEUE,
+            KafkaError._PURGE_INFLIGHT}  # fmt: skip
+
+
 def undelivered_error(producer: MessageProducer) -> ServiceError:
     """The one line for a run that could not deliver all."""
+    where = f"; they are kept in {producer.spool.path}" if producer.spool else ""
     return ServiceError(
-        f"{producer.failed} messages were not delivered ({producer.first_failure}); they are kept in {producer.undelivered}",
-        "See `iot services status`, then run it again",
+        f"{producer.failed} messages were not delivered ({producer.first_failure}){where}",
+        "See `iot services status`; the next live run sends them first, or `iot resend`",
     )
-
-
-def _text(data: bytes) -> str | dict[str, str]:
-    """The bytes as text; ``{"base64": …}`` where they are none, so that nothing is lost."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(data).decode("ascii")}
 
 
 def _client_log(settings: Settings) -> logging.Logger:

@@ -20,6 +20,7 @@ from iot_platform.simulator.journal import Journal, TopicReader
 from iot_platform.simulator.live import LiveSender, live_cadence
 from iot_platform.simulator.options import FleetOptions, History, Live, SimulationOptions
 from iot_platform.simulator.producer import DELIVERY_SECONDS, Cluster, MessageProducer, undelivered_error
+from iot_platform.simulator.resend import resend
 from iot_platform.simulator.truth import TruthBlock, TruthFile, load_truth
 from iot_platform.topics import Topic, load_topics
 
@@ -30,6 +31,7 @@ Progress = Callable[[int, int | None], None]  # messages sent, about how many th
 class SimulationResult:
     """What a simulation did. ``injected`` counts messages by kind; ``already_sent``: what an earlier run had delivered.
 
+    ``resent``: what had found no broker, in this run or earlier ones, and was sent again (it stands in no truth file).
     ``complete``: False when it was stopped, or its ``max_events`` ended it, before all of the history was sent.
     """
 
@@ -41,6 +43,7 @@ class SimulationResult:
     injected: dict[str, int]
     complete: bool
     seconds: float
+    resent: int = 0
 
 
 @dataclass
@@ -139,6 +142,8 @@ def _history(run: _Run, history: History, max_events: int | None, started: float
                 run.settings, journal.name, on_delivered=sender.delivered, is_stopped=run.is_stopped,
                 delivery_seconds=run.delivery_seconds,
             )  # fmt: skip
+            if producer.spool:
+                producer.spool.discard()  # the journal has its messages made again
             with producer:
                 sender.send(producer, history)
         finally:
@@ -152,17 +157,31 @@ def _live(run: _Run, live: Live, started: float) -> SimulationResult:
     _declare(run, run.now)
     name = f"live-{run.fleet.key}-{run.now:%Y%m%dT%H%M%S%fZ}"
     truth = TruthFile(run.settings.home / "truth" / f"{name}.jsonl")
-    sender = LiveSender(run.fleet, run.devices, run.topics, name, run.rules, run.now, run.clock, run.is_stopped, run.on_sent)
+    resent = 0
+
+    def send_again() -> None:
+        nonlocal resent
+        producer.let_resend()
+        resent += resend(run.settings, is_stopped=run.is_stopped, delivery_seconds=run.delivery_seconds).delivered
+
+    sender = LiveSender(
+        run.fleet, run.devices, run.topics, name, run.rules, run.now, run.clock, run.is_stopped, run.on_sent, send_again
+    )
     producer = MessageProducer(
         run.settings, name, on_delivered=sender.delivered, is_stopped=run.is_stopped, delivery_seconds=run.delivery_seconds
     )
     try:
+        send_again()
         with producer:
             sender.send(producer, live)
+        if producer.may_resend:
+            send_again()
     finally:
         for block in sender.blocks.values():
             truth.write(block)
-    return _result(run, producer, truth, sender.blocks.values(), started, already_sent=0, complete=True)
+    if producer.spool and not producer.spool.waiting:
+        producer.failed = 0  # all of it arrived in the end
+    return _result(run, producer, truth, sender.blocks.values(), started, already_sent=0, complete=True, resent=resent)
 
 
 def _declare(run: _Run, installed_at: datetime) -> None:
@@ -174,7 +193,7 @@ def _declare(run: _Run, installed_at: datetime) -> None:
 
 def _result(
     run: _Run, producer: MessageProducer, truth: TruthFile, blocks: Iterable[TruthBlock], started: float, *,
-    already_sent: int, complete: bool,
+    already_sent: int, complete: bool, resent: int = 0,
 ) -> SimulationResult:  # fmt: skip
     if producer.failed:
         raise undelivered_error(producer)
@@ -185,7 +204,7 @@ def _result(
         messages[block.contract] += block.delivered
     return SimulationResult(
         truth.path.stem, truth.path, producer.delivered, already_sent, dict(messages), dict(injected), complete,
-        run.clock() - started,
+        run.clock() - started, resent,
     )  # fmt: skip
 
 

@@ -70,13 +70,13 @@ def settings(make_settings: MakeSettings) -> Settings:
 class Running:
     """A supervisor in a thread of its own, with what it said."""
 
-    def __init__(self, settings: Settings, program: str, **chosen: bool) -> None:
+    def __init__(self, settings: Settings, program: str, accept_loss: bool = False) -> None:
         self.settings = settings
         self.said: list[str] = []
         self.stop = threading.Event()
         self.outcome: Outcome | None = None
         command = (sys.executable, "-c", WORKER + program)
-        self.supervisor = Supervisor(settings, self.said.append, command=command, **chosen)
+        self.supervisor = Supervisor(settings, self.said.append, accept_loss, command)
         self.thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
@@ -99,8 +99,8 @@ class Running:
 
 
 @contextmanager
-def supervising(settings: Settings, program: str, **chosen: bool) -> Iterator[Running]:
-    running = Running(settings, program, **chosen)
+def supervising(settings: Settings, program: str, accept_loss: bool = False) -> Iterator[Running]:
+    running = Running(settings, program, accept_loss)
     running.thread.start()
     try:
         yield running
@@ -152,8 +152,9 @@ def test_a_worker_that_cannot_begin_is_a_mistake_that_is_told_and_not_repeated(s
     ids=["before it has the lease", "while Spark starts"],
 )
 def test_a_worker_that_stands_still_is_ended_with_all_that_it_started_and_another_goes_on(
-    settings: Settings, hangs: str
+    settings: Settings, hangs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(supervise, "START_SECONDS", 1.0)
     child = "subprocess.Popen(['sleep', '3600'], preexec_fn=os.setpgrp)\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     behaves = f"if number == 1:\n    {child.replace(chr(10), chr(10) + '    ')}\n"
     program = behaves + "    exec(" + repr(hangs) + ")\n" + f"{INGESTS}    land(log); stop.wait()"

@@ -25,8 +25,9 @@ from iot_platform.local.kafka import running_service
 from iot_platform.local.process import free_ports, wait_until
 from iot_platform.settings import Settings
 from iot_platform.simulator.options import FleetOptions, History, Live, SimulationOptions
-from iot_platform.simulator.producer import MessageProducer, Outgoing
+from iot_platform.simulator.producer import MessageProducer
 from iot_platform.simulator.simulation import simulate
+from iot_platform.simulator.spool import Outgoing
 from iot_platform.simulator.truth import Truth, load_truth
 from iot_platform.topics import create_topics, load_topics
 from iot_platform_tests.conftest import Broker, MakeSettings
@@ -228,8 +229,8 @@ def test_a_message_without_a_broker_is_counted_and_kept(make_settings: MakeSetti
         stopped.append(True)
         for number in (3, 4):
             producer.send(Outgoing("x", b"k", b"%d" % number, []))
-    assert (producer.sent, producer.delivered, producer.failed) == (5, 0, 5)
-    kept = [json.loads(line) for line in producer.undelivered.read_text().splitlines()]
+    assert (producer.sent, producer.delivered, producer.failed) == (5, 0, 5) and producer.spool
+    kept = [json.loads(line) for line in producer.spool.path.read_text().splitlines()]
     assert kept[0]["value"] == {"base64": "/w=="} and kept[0]["headers"] == [["h", "1"]]
     assert sorted(line["value"] for line in kept[2:]) == ["2", "3", "4"]
     assert "too large" in kept[1]["error"]

@@ -17,11 +17,13 @@ from iot_platform.local.process import make_folder
 from iot_platform.settings import Settings
 from iot_platform.simulator.declarations import DeclaredDevice, DeclaredMetric, declare_devices, declare_metrics
 from iot_platform.simulator.history import EPOCH, microseconds
-from iot_platform.simulator.producer import DELIVERY_SECONDS, Headers, MessageProducer, Outgoing
+from iot_platform.simulator.producer import DELIVERY_SECONDS, MessageProducer
 from iot_platform.simulator.replay.convert import Converted, Converter, mapping_name
 from iot_platform.simulator.replay.files import SourceFile, find_files
 from iot_platform.simulator.replay.mapping import Mapping, load_mapping
 from iot_platform.simulator.replay.rows import Row, open_rows, read_all
+from iot_platform.simulator.resend import resend
+from iot_platform.simulator.spool import Headers, Outgoing
 from iot_platform.topics import load_topics
 
 LONGEST_WAIT_SECONDS = 0.5
@@ -31,7 +33,8 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass
 class ReplayResult:
-    """What a replay did. ``rows_without_reading``: rows of a wide file in which every cell was missing.
+    """What a replay did. ``rows_without_reading``: rows of a wide file in which every cell was missing. ``messages_resent``:
+    those of earlier runs that had found no broker.
 
     ``rejects_file``: None when nothing was rejected. ``shown``: the first rejections, as ``file:line: reason: detail``.
     """
@@ -40,6 +43,7 @@ class ReplayResult:
     rows_read: int = 0
     messages_delivered: int = 0
     messages_undelivered: int = 0
+    messages_resent: int = 0
     rows_rejected: int = 0
     rows_without_reading: int = 0
     rejects_file: Path | None = None
@@ -80,6 +84,7 @@ def replay(
     started = clock()
     producer = MessageProducer(settings, run, is_stopped=is_stopped, delivery_seconds=delivery_seconds)
     producer.cluster([topics[mapping.contract].name])
+    result.messages_resent = resend(settings, is_stopped=is_stopped, delivery_seconds=delivery_seconds).delivered
     _declare_metrics(settings, mapping, mapping_file.name, name)
     sender = _Sender(mapping, topics[mapping.contract].name, producer, clock, is_stopped, on_progress, result)
     devices: dict[str, DeclaredDevice] = {}
@@ -91,8 +96,8 @@ def replay(
             if devices:
                 declare_devices(settings, f"replay-{name}", devices.values())
             result.messages_delivered, result.messages_undelivered = producer.delivered, producer.failed
-    if producer.failed:
-        result.undelivered_file, result.failure = producer.undelivered, producer.first_failure
+    if producer.failed and producer.spool:
+        result.undelivered_file, result.failure = producer.spool.path, producer.first_failure
     result.seconds = clock() - started
     return result
 
