@@ -1,4 +1,4 @@
-"""A late reading that lands at the worst moment is in the tables at the next look, whatever runs then (row 8 of the matrix)."""
+"""A late reading that lands at the worst moment is in the tables after the next look, whatever runs then (row 8)."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_late_reading_of_yesterday_scores_the_head_of_today_anew(scene: Scene)
 
 
 def test_only_the_dates_that_a_late_reading_touches_are_asked_for(scene: Scene) -> None:
-    """By the sensor, as runs: the date, the one after it whose head it scores, and the summaries of the week that follows."""
+    """By the sensor, as runs: the date, the one after it whose head it scores, and the summaries of the week after."""
     platform = Platform(scene.lake.settings)
     first = min(scene.world.dates)
     made: list[Made] = []

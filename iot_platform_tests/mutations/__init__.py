@@ -1,0 +1,1 @@
+"""Deliberate bugs, each caught by a test that is named here: what the tests are worth."""
