@@ -1,43 +1,115 @@
-"""``iot maintain``: what the nightly maintenance does to the tables, now."""
+"""``iot maintain``: what the nightly maintenance does to the tables, now; all of it, or some tables or dates."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
 
-from iot_platform.cli.console import JsonOption, emit_json, out, step, table
+import typer
+
+from iot_platform.cli.console import (
+    FromOption,
+    JsonOption,
+    ToOption,
+    emit_json,
+    out,
+    parse_day,
+    parse_range,
+    step,
+    table,
+)
+from iot_platform.errors import InputError
 from iot_platform.settings import load_settings
 
+if TYPE_CHECKING:
+    from iot_platform.lake.maintain import Chosen, MaintenanceResult
 
-def maintain(as_json: Annotated[bool, JsonOption] = False) -> None:
-    """Merge small files of past dates, write checkpoints, remove files that nobody reads any more. Rows stay as they are.
 
-    Safe beside running writers. Dagster does the same every night, and forgets old runs too.
-    Example: iot maintain --json
+def maintain(
+    *,
+    tables: Annotated[
+        list[str] | None, typer.Option("--table", help="only this table (bronze/readings); again for more")
+    ] = None,
+    day: Annotated[str | None, typer.Option("--date", help="only merge and sort this date (UTC): YYYY-MM-DD")] = None,
+    first: Annotated[str | None, FromOption] = None,
+    last: Annotated[str | None, ToOption] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and do nothing")] = False,
+    as_json: Annotated[bool, JsonOption] = False,
+) -> None:
+    """Delete what the settings do not keep (IOT_KEEP_…_DAYS; default: nothing), merge and sort small files, write
+    checkpoints, remove files that nobody reads any more.
+
+    With --table or dates nothing is deleted by age. Safe beside running writers; Dagster does the same every night.
+    Example: iot maintain --dry-run
     """
     from iot_platform.lake import Lake
     from iot_platform.lake.maintain import maintain as maintain_lake
     from iot_platform.lake.maintain import refuse_failed
+    from iot_platform.marts.untaken import untaken
 
+    if day is not None and (first is not None or last is not None):
+        raise InputError("--date and --from/--to say the same thing twice", "Give one of them.")
+    asked = parse_range(first, last)
+    if day is not None:
+        asked = parse_day(day, "--date"), parse_day(day, "--date")
     settings = load_settings()
-    with step("maintenance of the tables"):
-        results = maintain_lake(Lake(settings), datetime.now(UTC), timedelta(days=settings.versions_kept_days))
+    lake = Lake(settings)
+    chosen = _chosen(lake, tables or [], asked)
+    with step("what maintenance would do" if dry_run else "maintenance of the tables"):
+        results = maintain_lake(
+            lake, datetime.now(UTC), timedelta(days=settings.versions_kept_days), chosen=chosen,
+            untaken=lambda: untaken(lake), dry_run=dry_run,
+        )  # fmt: skip
     if as_json:
-        emit_json([asdict(result) for result in results])
-        refuse_failed(results)
-        return
-    out.print(
-        table(
-            "Tables",
-            ("table", "dates compacted", "files merged", "written", "removed", "checkpoint", "left for next time"),
-            [
-                (
-                    result.table, result.dates_compacted, result.files_merged, result.files_written, result.files_removed,
-                    result.is_checkpointed, "; ".join(result.skipped) or ("✗" if result.failed else None),
-                )
-                for result in results
-            ],
-        )
-    )  # fmt: skip
+        emit_json([as_object(result) for result in results])
+    else:
+        show(results)
     refuse_failed(results)
+
+
+def _chosen(lake: Any, tables: list[str], asked: tuple[date, date] | None) -> Chosen:
+    from iot_platform.lake.maintain import Chosen, appended_tables
+
+    for name in tables:
+        if asked and name not in appended_tables():
+            raise InputError(
+                f"{lake.contract(name).name} is replaced date by date, one file each: there is nothing to merge",
+                f"Dates are merged in: {', '.join(appended_tables())}",
+            )
+        lake.contract(name)
+    if asked and not tables:
+        tables = [name for name in appended_tables() if lake.contract(name).partition]
+    return Chosen(frozenset(tables), *(asked or (date.min, date.max)))
+
+
+def as_object(result: MaintenanceResult) -> dict[str, Any]:
+    """The result as JSON has it: the date as text, null where there is none."""
+    return asdict(result) | {"closed_before": result.closed_before.isoformat() if result.closed_before else None}
+
+
+def show(results: list[MaintenanceResult]) -> None:
+    """What was done, as a table; retention in lines of its own, where there is any."""
+    for result in results:
+        if result.dates_expired:
+            out.print(
+                f"{result.table}: {result.dates_expired:,} date(s) with {result.rows_expired:,} rows have had their time"
+                f" ({result.bytes_expired / 1e6:,.1f} MB)",
+                markup=False,
+            )
+        if result.closed_before:
+            out.print(f"{result.table}: dates before {result.closed_before} are closed", markup=False)
+        if result.kept:
+            out.print(f"{result.table}: stays {result.kept}", markup=False)
+    columns = (
+        "table", "dates merged", "files", "into", "MB", "into MB", "files removed", "checkpoint", "left for next time",
+    )  # fmt: skip
+    rows = [
+        (
+            result.table, result.dates_compacted, result.files_merged, result.files_written, result.bytes_merged / 1e6,
+            result.bytes_written / 1e6, result.files_removed, result.is_checkpointed,
+            "; ".join(result.skipped) or ("✗" if result.failed else None),
+        )
+        for result in results
+    ]  # fmt: skip
+    out.print(table("Tables", columns, rows))
