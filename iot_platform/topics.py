@@ -22,6 +22,9 @@ DAY_MS = 24 * 60 * 60 * 1000
 # Above every message that a contract allows: one that is too large must arrive to be quarantined as such.
 MESSAGE_MAX_BYTES = 32 * 1024 * 1024
 ANSWER_SECONDS = 20
+DEAD_LETTER = "dead_letter"  # stands where a topic's contract does
+DEAD_LETTER_DAYS = 30
+REASON_BYTES = 1024 * 1024  # what headers add to a message of the largest size
 KEYS = {"name", "partitions", "retention_days"}
 
 
@@ -33,6 +36,7 @@ class Topic:
     name: str
     partitions: int
     retention_days: float
+    max_message_bytes: int = MESSAGE_MAX_BYTES
 
     @property
     def config(self) -> dict[str, str]:
@@ -40,7 +44,7 @@ class Topic:
         return {
             "message.timestamp.type": "LogAppendTime",
             "retention.ms": str(round(self.retention_days * DAY_MS)),
-            "max.message.bytes": str(MESSAGE_MAX_BYTES),
+            "max.message.bytes": str(self.max_message_bytes),
         }
 
 
@@ -70,7 +74,15 @@ def load_topics(settings: Settings) -> dict[str, Topic]:
     for topic in topics.values():
         if names.count(topic.name) > 1:
             raise _wrong(path, f"topics.{topic.contract}.name", f"{topic.name} is the topic of another contract too")
+        if settings.dead_letter and topic.name == settings.dead_letter_topic:
+            raise _wrong(path, f"topics.{topic.contract}.name", f"{topic.name} is the dead-letter topic")
     return topics
+
+
+def dead_letter_topic(settings: Settings) -> Topic:
+    """The topic of what could not be a reading: one partition, so that all of it stands in one order."""
+    name = settings.dead_letter_topic
+    return Topic(DEAD_LETTER, name, 1, DEAD_LETTER_DAYS, MESSAGE_MAX_BYTES + REASON_BYTES)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -120,6 +132,8 @@ def create_topics(settings: Settings) -> list[TopicResult]:
     from iot_platform.local.process import wait_until
 
     topics = load_topics(settings)
+    if settings.dead_letter:
+        topics[DEAD_LETTER] = dead_letter_topic(settings)
     address = bootstrap(settings)
     admin = admin_client(settings, address)
     existing = _partition_counts(admin, address)
@@ -139,6 +153,16 @@ def create_topics(settings: Settings) -> list[TopicResult]:
         else _adjust(admin, topic, existing[topic.name])
         for topic in topics.values()
     ]
+
+
+def ensure_topic(settings: Settings, topic: Topic) -> bool:
+    """Make one topic where it is missing; whether it was. Raises ``ServiceError`` without a broker, or when it refuses."""
+    from iot_platform.local.kafka import bootstrap
+    from iot_platform.local.kafka_client import admin_client
+
+    address = bootstrap(settings)
+    admin = admin_client(settings, address)
+    return topic.name not in _partition_counts(admin, address) and _create(admin, topic)
 
 
 def _partition_counts(admin: AdminClient, address: str) -> dict[str, int]:

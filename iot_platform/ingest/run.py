@@ -13,14 +13,15 @@ from datetime import UTC, date, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from iot_platform.contracts.parse import ParseRules
 from iot_platform.errors import PlatformError, ServiceError
 from iot_platform.ingest.broker import Held, held_offsets
+from iot_platform.ingest.dead_letter import mirrored
 from iot_platform.ingest.failures import explain
 from iot_platform.ingest.generation import Start, choose_start
 from iot_platform.ingest.lag import lag_of
 from iot_platform.ingest.lease import lease
 from iot_platform.ingest.progress import ProgressLog
+from iot_platform.ingest.redrive import parse_rules
 from iot_platform.ingest.seen import seen_by
 from iot_platform.ingest.sink import BatchResult, BronzeSink, Ranges
 from iot_platform.ingest.source import source_options
@@ -125,7 +126,8 @@ def drain(
     began = monotonic()
     result = DrainResult()
     running: list[StreamingQuery] = []
-    with lease(settings, "drain", wait_seconds=wait_seconds, on_lost=lambda: _stop(running)) as held_lease:
+    taken = lease(settings, "drain", wait_seconds=wait_seconds, on_lost=lambda: _stop(running))
+    with taken as held_lease, mirrored(settings) as wake_mirror:
         lake = Lake(settings)
         held = _held(settings)
         start = choose_start(
@@ -137,7 +139,7 @@ def drain(
         if waiting:
             progress = ProgressLog(settings, "drain", held_lease)
             with told(progress):
-                stream = Stream(settings, held, start, result, progress, now=now, on_batch=on_batch)
+                stream = Stream(settings, held, start, result, progress, now=now, on_batch=and_then(on_batch, wake_mirror))
                 query = stream.begin(spark, available_now=True)
                 running.append(query)
                 stream.wait(query, lambda: False)
@@ -171,7 +173,10 @@ def run_continuously(
     taken = lease(
         settings, "continuous", wait_seconds=WAIT_SECONDS, on_lost=lambda: _stop(running), give_up=stop.is_set
     )
-    with _unless_stopped(stop), taken as held_lease, told(progress := ProgressLog(settings, "continuous", held_lease)):
+    with (
+        _unless_stopped(stop), taken as held_lease, told(progress := ProgressLog(settings, "continuous", held_lease)),
+        mirrored(settings) as wake_mirror,
+    ):  # fmt: skip
         lake = Lake(settings)
         force_new = held_lease.needs_new_generation
         while not stop.is_set() and not held_lease.lost.is_set():
@@ -179,7 +184,7 @@ def run_continuously(
                 held = _held(settings)
                 start = choose_start(settings, lake, held, force_new=force_new, accept_loss=accept_loss)
                 force_new = accept_loss = False
-                stream = Stream(settings, held, start, result, progress, now=now, on_batch=on_batch)
+                stream = Stream(settings, held, start, result, progress, now=now, on_batch=and_then(on_batch, wake_mirror))
                 query = stream.begin(None, available_now=False, trigger_seconds=trigger_seconds)
                 running[:] = [query]
                 if on_ready:
@@ -196,6 +201,18 @@ def run_continuously(
             raise ServiceError("another process took over ingestion", "It goes on where this one stood")
     result.seconds = monotonic() - began
     return result
+
+
+def and_then(on_batch: BatchHook | None, wake: Callable[[], None]) -> BatchHook:
+    """The caller is told of a batch, and the mirror of quarantine woken."""
+
+    def landed(batch: BatchResult) -> None:
+        if batch.quarantined:
+            wake()
+        if on_batch:
+            on_batch(batch)
+
+    return landed
 
 
 @contextmanager
@@ -244,9 +261,7 @@ class Stream:
         self._batch_began = 0.0
         self.log = str(log_file(settings, APP_NAME))
         self.failure: BaseException | None = None
-        contracts = {topic.name: contract for contract, topic in load_topics(settings).items()}
-        rules = ParseRules(contracts, settings.first_date)
-        self.sink = BronzeSink(Lake(settings), start, held.topic_ids, rules, now=now, on_batch=self._landed)
+        self.sink = BronzeSink(Lake(settings), start, held.topic_ids, parse_rules(settings), now=now, on_batch=self._landed)
 
     def begin(
         self, spark: SparkSession | None, *, available_now: bool, trigger_seconds: float = TRIGGER_SECONDS
