@@ -21,6 +21,7 @@ test: setup  ## every test, with coverage; PYTEST_ARGS="…" for pytest
 test-long: setup  ## the fault matrix and soaks at full length, then the fault table; FAULT_TABLE=file.md keeps it
 	@IOT_FAULT_TABLE="$(FAULT_TABLE)" .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 	  -m "long or faults" $(PYTEST_ARGS)
+	@.venv/bin/python -m iot_platform_tests.mutations
 
 dev: setup  ## Dagster's UI with the sensors on, a broker, a live simulator; DEV_ARGS="--rate 50 --port 3001"
 	@exec .venv/bin/python -m iot_platform.local.dev $(DEV_ARGS)

@@ -1,4 +1,4 @@
-"""``python -m iot_platform_tests.mutations``: deliberate bugs, and the tests that catch them. Exit code 1 if one survives."""
+"""``python -m iot_platform_tests.mutations``: deliberate bugs and the tests that catch them. Exit code 1 if one survives."""
 
 from __future__ import annotations
 
