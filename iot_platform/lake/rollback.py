@@ -66,8 +66,6 @@ def roll_back(
         raise LakeError(f"{table} {day}: files of version {to or restored.last} are gone, removed by maintenance",
                         _oldest(lake, table, day, known))  # fmt: skip
     earlier = lake.snapshot(table, restored.last)
-    if not earlier.recorded_level(day):
-        raise InputError(f"{table} {day} was not made yet at version {restored.last}", "Choose one of --list.")
     found = Rollback(table, day, undone, restored, compare(lake, seen, earlier, day))
     if is_dry_run:
         return found

@@ -17,6 +17,7 @@ from iot_platform.lake.rollback import Rollback, release, roll_back, versions
 from iot_platform.lake.snapshot import code_number
 from iot_platform.transforms.catalog import TRANSFORMS
 from iot_platform_tests.lake.conftest import Put, p95_row
+from iot_platform_tests.lake.test_tombstones import erase
 
 TABLE = "gold/duration_p95"
 D1, D2 = date(2026, 2, 27), date(2026, 2, 28)
@@ -299,3 +300,18 @@ def test_maintenance_leaves_a_held_date_held_and_readable(lake: Lake, history: l
     fresh = Lake(lake.settings)
     assert rows(fresh) == {"light": 2.0, "heat": 2.0}
     assert fresh.snapshot(TABLE).held_days == (D1,)
+
+
+def test_an_erased_device_does_not_come_back_by_a_rollback(lake: Lake, put: Put) -> None:
+    def row(device: str) -> dict[str, object]:
+        return {"device_id": device, "metric": "temperature", "event_date": D1, "readings": 1}
+
+    table = "gold/daily_summary"
+    put(table, D1, [row("d1"), row("o'd2"), row("d3")], level=1)
+    put(table, D1, [row("d3")], level=2)
+    erase(lake, "o'd2")
+    roll_back(lake, table, D1)
+    erase(lake, "d9")  # of which there was never a row
+    release(lake, table, D1)
+    roll_back(lake, table, D1, 1)
+    assert set(lake.snapshot(table).delta.to_pyarrow_table().column("device_id").to_pylist()) == {"d1", "d3"}
