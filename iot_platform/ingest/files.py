@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from uuid import uuid4
 
@@ -66,6 +67,8 @@ class Writer:
                 pq.write_table(chunk, target, filesystem=filesystem, **parquet_options(table))
                 size = filesystem.get_file_info(target).size
             except OSError as error:
+                with suppress(OSError):  # half a file would hold what is left of a full disk until the next vacuum
+                    filesystem.delete_file(target)
                 raise LakeError(
                     f"cannot write {target}: {' '.join(str(error).split())[:200]}",
                     "Check that the disk or the bucket is there, writable and not full; nothing is lost, run it again",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from iot_platform.failpoints import Armed, parse
 from iot_platform.topics import create_topics
@@ -22,9 +23,19 @@ DISK_MEGABYTES = 8
 
 
 @pytest.fixture
-def deployment(kafka: Broker, make_settings: MakeSettings, topics_file: Path) -> Settings:
+def few_partitions(topics_file: Path) -> Path:
+    """The topics with two partitions each: enough to have them out of step, and half the time of every batch."""
+    content = yaml.safe_load(topics_file.read_text())
+    for topic in content["topics"].values():
+        topic["partitions"] = 2
+    topics_file.write_text(yaml.safe_dump(content))
+    return topics_file
+
+
+@pytest.fixture
+def deployment(kafka: Broker, make_settings: MakeSettings, few_partitions: Path) -> Settings:
     """Settings of a deployment with its own empty topics, on the broker of the session."""
-    settings = make_settings(kafka_bootstrap=kafka.bootstrap, topics_file=topics_file, spark_master="local[2]")
+    settings = make_settings(kafka_bootstrap=kafka.bootstrap, topics_file=few_partitions, spark_master="local[2]")
     create_topics(settings)
     return settings
 

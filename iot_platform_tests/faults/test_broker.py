@@ -60,8 +60,8 @@ class OwnBroker:
 
 
 @pytest.fixture
-def broker(make_settings: MakeSettings, topics_file: Path) -> Iterator[OwnBroker]:
-    with closing(OwnBroker(make_settings(topics_file=topics_file, spark_master="local[2]"))) as broker:
+def broker(make_settings: MakeSettings, few_partitions: Path) -> Iterator[OwnBroker]:
+    with closing(OwnBroker(make_settings(topics_file=few_partitions, spark_master="local[2]"))) as broker:
         broker.start()
         create_topics(broker.settings)
         yield broker
