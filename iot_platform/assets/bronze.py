@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from iot_platform.assets.lateness import lateness
 from iot_platform.assets.metadata import OWNERS, asset_key, snapshot_metadata, table_metadata
 from iot_platform.assets.platform import Platform
 from iot_platform.assets.preview import previews
@@ -99,10 +100,11 @@ def _report(
         snapshot = lake.snapshot(table)
         touched[table] = touched_dates(before[table], levels_of(snapshot))
         days = sorted({*touched[table], *(date.fromisoformat(key) for key in own)})
-        looks = previews(lake, snapshot, days)
+        looks, late = previews(lake, snapshot, days), lateness(lake, snapshot, days)
         for day in days:
             level = bronze_level(snapshot, day)
-            metadata = {**looks.get(day, {}), **snapshot_metadata(snapshot, day), "level": level, "engine": ENGINE}
+            metadata = {**looks.get(day, {}), **snapshot_metadata(snapshot, day), **late.get(day, {})}
+            metadata |= {"level": level, "engine": ENGINE}
             if day.isoformat() in own:
                 context.add_asset_metadata(metadata, asset_key=asset_key(table), partition_key=day.isoformat())
             else:

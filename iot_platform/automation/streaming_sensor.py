@@ -6,6 +6,7 @@ from datetime import date, datetime
 import dagster as dg
 
 from iot_platform.assets.bronze import BRONZE
+from iot_platform.assets.lateness import lateness
 from iot_platform.assets.metadata import asset_key, snapshot_metadata
 from iot_platform.assets.platform import Platform
 from iot_platform.assets.registry import REGISTRY
@@ -71,15 +72,16 @@ def commits_to_report(
             days |= snapshot.changes.keys()
         moved = {day: bronze_level(snapshot, day) for day in days}
         told = reported_levels(instance, asset_key(table), moved)
+        untold = {day: level for day, level in sorted(moved.items()) if level > told.get(day, 0)}
+        late = lateness(lake, snapshot, list(untold)[-MOST_EVENTS:])
         events += [
             dg.AssetMaterialization(
                 asset_key(table),
                 partition=day.isoformat(),
-                metadata={**snapshot_metadata(snapshot, day), "level": level, "by": "ingest"},
+                metadata={**snapshot_metadata(snapshot, day), **late.get(day, {}), "level": level, "by": "ingest"},
                 tags=level_tags(level),
             )
-            for day, level in sorted(moved.items())
-            if level > told.get(day, 0)
+            for day, level in untold.items()
         ]
     if len(events) > MOST_EVENTS:
         newest_dates = sorted(events, key=lambda event: event.partition or "", reverse=True)
