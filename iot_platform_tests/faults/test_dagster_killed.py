@@ -1,4 +1,4 @@
-"""Dagster's daemon or a run killed (-9) at any point: it goes on by itself, with one effect a date; no run hangs (row 14)."""
+"""Dagster's daemon or a run killed (-9) at any point: it goes on by itself, one effect a date, and no run hangs (row 14)."""
 
 from __future__ import annotations
 
