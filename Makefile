@@ -23,7 +23,7 @@ test-long: setup  ## the fault matrix and soaks at full length, then the fault t
 	  -m "long or faults" $(PYTEST_ARGS)
 	@.venv/bin/python -m iot_platform_tests.mutations
 
-dev: setup  ## Dagster's UI with the sensors on, a broker, a live simulator; DEV_ARGS="--rate 50 --port 3001"
+dev: setup  ## Dagster's UI with the sensors on, a broker, ingestion, a live simulator; DEV_ARGS="--rate 50 --port 3001"
 	@exec .venv/bin/python -m iot_platform.local.dev $(DEV_ARGS)
 
 docs: setup  ## the documentation as plain files in dist/docs: tables, lineage, contracts, checks, guides, dbt docs

@@ -1,9 +1,10 @@
-"""The container's health check of the continuous ingest: exit code 0 while it says regularly that it runs."""
+"""The container's health check of the continuous ingest: exit code 0 while it runs and gets on, or waits for the broker."""
 
 import sys
 
-from iot_platform.ingest.lease import holder
+from iot_platform.ingest.standing import standing
 from iot_platform.settings import load_settings
 
-found = holder(load_settings())
-sys.exit(0 if found and found.mode == "continuous" else 1)
+found = standing(load_settings())
+print(found.said)
+sys.exit(0 if found.state in {"running", "waiting", "restarting"} else 1)

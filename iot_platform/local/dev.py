@@ -1,4 +1,4 @@
-"""``make dev``: a broker, a live simulator and Dagster's UI with its sensors, all of which end together.
+"""``make dev``: a broker, a live simulator, continuous ingestion and Dagster's UI with its sensors; all end together.
 
 ``python -m iot_platform.local.dev --help`` shows what can be chosen. Ctrl-C ends everything, and so does the end of this
 process by any other means: each part is owned by it.
@@ -36,6 +36,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m iot_platform.local.dev", description="Broker, simulator, Dagster.")
     parser.add_argument("--port", type=int, default=0, help=f"the UI's port; default {USUAL_PORT}, or a free one")
     parser.add_argument("--rate", type=float, default=20, help="messages a second of the simulator; 0: no simulator")
+    parser.add_argument("--drain", action="store_true", help="no continuous ingest: Dagster's sensor asks for drains")
     return parser.parse_args(arguments)
 
 
@@ -45,7 +46,7 @@ def say(line: str) -> None:
         print(line, flush=True)
 
 
-def develop(settings: Settings, port: int, rate: float) -> NoReturn:
+def develop(settings: Settings, port: int, rate: float, *, drain: bool = False) -> NoReturn:
     """Run all of it until Ctrl-C, or until Dagster ends, which is a ``ServiceError``."""
     port = port or (USUAL_PORT if is_port_free(USUAL_PORT) else free_ports(1)[0])
     if not is_port_free(port):
@@ -68,6 +69,10 @@ def develop(settings: Settings, port: int, rate: float) -> NoReturn:
                 patience_seconds=DAGSTER_PATIENCE_SECONDS,
             )
         )
+        if not drain:
+            ingest = [program / "iot", "ingest", "--continuous"]
+            stack.enter_context(owned(ingest, logs / "ingest.log", cwd=PROJECT_ROOT, env=environment))
+            say("ingestion      continuous; `iot status` shows how it goes")
         simulator = None
         if rate > 0:
             simulate = [program / "iot", "simulate", "--rate", f"{rate:g}"]
@@ -115,7 +120,7 @@ def main(arguments: list[str]) -> int:
     chosen = parse(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        develop(load_settings(), chosen.port, chosen.rate)
+        develop(load_settings(), chosen.port, chosen.rate, drain=chosen.drain)
     except PlatformError as error:
         print(error, file=sys.stderr)
         return error.exit_code

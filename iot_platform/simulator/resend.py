@@ -68,6 +68,7 @@ def _file(
             result.busy += 1
             return
         done = bytearray()
+        torn: list[bytes] = []
 
         def acknowledged(where: Delivered) -> None:
             done[where.tag] = 1
@@ -81,8 +82,7 @@ def _file(
                 result.read += 1
                 message = parse_line(line)
                 if message is None:
-                    _set_aside(path, line)
-                    result.torn += 1
+                    torn.append(line)
                     done[number] = 1
                     continue
                 producer.send(Outgoing(message.topic, message.key, message.value, message.headers, tag=number))
@@ -91,6 +91,8 @@ def _file(
         reach("resend.acknowledged")
         result.files += 1
         result.delivered = producer.delivered
+        result.torn += len(torn)
+        _set_aside(path, torn)
         _forget(path, fd, done)
 
 
@@ -123,6 +125,7 @@ def _forget(path: Path, fd: int, done: bytearray) -> None:
         rest.unlink()
 
 
-def _set_aside(path: Path, line: bytes) -> None:
-    with path.with_suffix(".torn").open("ab") as file:
-        file.write(line.rstrip(b"\n") + b"\n")
+def _set_aside(path: Path, torn: list[bytes]) -> None:
+    if torn:
+        with path.with_suffix(".torn").open("ab") as file:
+            file.writelines(line.rstrip(b"\n") + b"\n" for line in torn)

@@ -14,7 +14,7 @@ from iot_platform.ingest.standing import standing
 from iot_platform.ingest.supervision import read_supervision
 from iot_platform.lake import Lake
 from iot_platform.local.process import wait_until
-from iot_platform_tests.faults.ingest_process import PATIENCE_SECONDS, ingesting, landed_offsets
+from iot_platform_tests.faults.ingest_process import PATIENCE_SECONDS, IngestProcess, ingesting, landed_offsets
 from iot_platform_tests.faults.oracle import judge
 from iot_platform_tests.faults.producer import Producer
 from iot_platform_tests.faults.service import family, freeze, kill, lands, recovery, wake
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from iot_platform_tests.faults.record import FaultRecord
 
 pytestmark = pytest.mark.integration
-STUCK_SECONDS = 12.0
+STUCK_SECONDS = 10.0
 
 
+@pytest.mark.parametrize("zombie", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_worker_that_dies_hangs_or_wakes_up_as_a_zombie_is_replaced_and_nothing_is_lost(
-    deployment: Settings, spark: SparkSession, seed: int, again: str, fault_record: FaultRecord
+    deployment: Settings, spark: SparkSession, *, seed: int, again: str, fault_record: FaultRecord, zombie: bool
 ) -> None:
     settings = deployment.model_copy(update={"stuck_seconds": STUCK_SECONDS})
     producer = Producer(settings, seed, rate=200)
@@ -46,28 +47,35 @@ def test_a_worker_that_dies_hangs_or_wakes_up_as_a_zombie_is_replaced_and_nothin
         said = read_supervision(settings)
         assert said and said.restarts >= 2 and "stuck: records wait" in said.last_reason, service.said
         assert standing(settings).state == "running"
-        # The whole service hangs, as on a machine that was suspended: another takes over, then all of it wakes up.
-        worker = lands(settings, service).pid
-        frozen = family(service.process.pid)
-        freeze(service.process.pid)
-        grow_stale(settings)
-        generation = read_position(Lake(settings)).generation
-        drain(settings, spark)
-        assert read_position(Lake(settings)).generation == generation + 1
-        wake(frozen)
-        lands(settings, service, not_by=worker)
-        assert service.said.count("another process took over ingestion") <= 1
+        if zombie:
+            the_whole_service_wakes_up_after_another_took_over(settings, spark, service)
         service.terminate()
         assert service.wait() == 0, service.said
     assert holder(settings) is None
     drain(settings, spark)
     verdict = judge(settings, producer)
     fault_record(
-        fault="3 supervised worker killed, hung, zombie", injections=3, recovery_seconds=max(killed, hung - STUCK_SECONDS),
-        seed=seed, **verdict.counts,
+        fault=f"3 supervised worker killed, hung{', zombie' if zombie else ''}", injections=2 + zombie, seed=seed,
+        recovery_seconds=max(killed, hung - STUCK_SECONDS), **verdict.counts,
     )  # fmt: skip
     print(f"recovery: killed {killed:.1f} s, hung {hung:.1f} s ({STUCK_SECONDS:g} s of them until it counts as stuck)")
     verdict.assert_exact(again)
+
+
+def the_whole_service_wakes_up_after_another_took_over(
+    settings: Settings, spark: SparkSession, service: IngestProcess
+) -> None:
+    """As on a machine that was suspended: supervisor, worker and JVM stop and go on together."""
+    worker = lands(settings, service).pid
+    frozen = family(service.process.pid)
+    freeze(service.process.pid)
+    grow_stale(settings)
+    generation = read_position(Lake(settings)).generation
+    drain(settings, spark)
+    assert read_position(Lake(settings)).generation == generation + 1
+    wake(frozen)
+    lands(settings, service, not_by=worker)
+    assert service.said.count("another process took over ingestion") <= 1
 
 
 def test_a_stop_in_the_middle_of_a_batch_finishes_it(deployment: Settings, tmp_path: Path, seed: int, again: str) -> None:

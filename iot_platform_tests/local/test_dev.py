@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from iot_platform.errors import ServiceError
+from iot_platform.ingest.standing import standing
 from iot_platform.local import dev
 from iot_platform.local.kafka import running_service
 from iot_platform.local.owned import owned
@@ -60,6 +61,7 @@ def test_everything_comes_up_and_a_kill_leaves_nothing_of_it(settings: Settings)
             with urllib.request.urlopen(f"{address.group(1)}/server_info", timeout=20) as answer:
                 assert answer.status == 200
             assert running_service(settings)
+            assert wait_until(lambda: standing(settings).state == "running", 120), standing(settings).said
             assert "Traceback" not in (settings.logs / "dev" / "simulator.log").read_text()
         finally:
             process.kill()
