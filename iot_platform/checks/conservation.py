@@ -75,7 +75,8 @@ order by topic, kafka_partition, first_offset
 
 
 def conserves(inspection: Inspection, day: date) -> Outcome:
-    """bronze = silver + rejected + pending + erased, on one date. Rows not in as many places as they should be are shown."""
+    """bronze + expired = silver + rejected + pending + erased, on one date. Rows not in as many places as they should be are
+    shown."""
     line = inspection.ledger(day)
     lost = f"{line.difference} row(s) of Bronze are neither in Silver nor rejected"
     extra = f"{-line.difference} row(s) are in Silver or rejected that Bronze does not have"
@@ -90,6 +91,7 @@ def conserves(inspection: Inspection, day: date) -> Outcome:
             "rejected_by_reason": dg.MetadataValue.json(dict(line.rejected)),
             "pending": line.pending,
             "erased": line.erased,
+            "expired": line.expired,
             "difference": line.difference,
             **shown(offending),
         },
@@ -98,8 +100,8 @@ def conserves(inspection: Inspection, day: date) -> Outcome:
 
 
 def offsets_conserve(inspection: Inspection) -> Outcome:
-    """consumed = bronze + quarantined - redriven + erased, in Kafka records, over all that was ever consumed. The offsets
-    that are nowhere, or more than once, are shown."""
+    """consumed = bronze + quarantined - redriven + erased + expired, in Kafka records, over all that was ever consumed. The
+    offsets that are nowhere, or more than once, are shown."""
     ledger = offset_ledger(inspection.lake)
     missing = ledger.difference
     lost = f"{missing} consumed Kafka record(s) are neither in Bronze nor in quarantine"
@@ -113,6 +115,7 @@ def offsets_conserve(inspection: Inspection) -> Outcome:
             "quarantined": ledger.quarantined,
             "redriven": ledger.redriven,
             "erased": ledger.erased,
+            "expired": ledger.expired,
             "difference": missing,
             **shown([] if ledger.is_balanced else _misplaced(inspection)),
         },

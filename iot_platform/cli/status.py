@@ -49,16 +49,18 @@ def tables_shown(tables: dict[str, Any]) -> Table:
 def ledger_shown(ledger: list[dict[str, Any]], limit: int = 0) -> Table:
     """The newest ``limit`` dates (0: all): what came in against what came out."""
     shown = ledger[-limit:] if limit else ledger
+    terms = [name for name in ("erased", "expired") if any(row[name] for row in shown)]
     rows = [
         (
             row["event_date"], row["bronze"], row["silver"],
             *(row["rejected"].get(reason, 0) for reason in ("duplicate", "null_value", "not_finite", "out_of_range")),
-            row["pending"], row["balanced"],
+            row["pending"], *(row[name] for name in terms), row["balanced"],
         )
         for row in shown
     ]  # fmt: skip
-    columns = ("date", "bronze", "silver", "duplicate", "null", "not finite", "out of range", "pending", "balanced")
-    title = "Ledger: bronze = silver + rejected + pending"
+    columns = ("date", "bronze", "silver", "duplicate", "null", "not finite", "out of range", "pending", *terms, "balanced")
+    title = "Ledger: bronze" + " + expired" * ("expired" in terms) + " = silver + rejected + pending"
+    title += " + erased" * ("erased" in terms)
     if len(shown) < len(ledger):
         title += f" (newest {len(shown)} of {len(ledger)} dates)"
     return table(title, columns, rows)
@@ -81,7 +83,10 @@ def ingest_shown(ingest: dict[str, Any]) -> list[str]:
 
 def offsets_shown(offsets: dict[str, Any]) -> str:
     balanced = "balanced" if offsets["balanced"] else "NOT BALANCED"
+    gone = "".join(f" + {offsets[name]:,} {name}" for name in ("erased", "expired") if offsets[name])
+    without = offsets["without_record"]
+    empty = f"; {without:,} offsets held no record (marks of transactions, or given up by --accept-loss)" if without else ""
     return (
         f"Offsets: {offsets['consumed']:,} consumed = {offsets['bronze_messages']:,} in Bronze"
-        f" + {offsets['quarantined']:,} in quarantine - {offsets['redriven']:,} redriven: {balanced}"
+        f" + {offsets['quarantined']:,} in quarantine - {offsets['redriven']:,} redriven{gone}: {balanced}{empty}"
     )

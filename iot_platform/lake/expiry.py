@@ -160,9 +160,9 @@ def _bound(lake: Lake, table: str, end: date, closing: Bound, untaken: Mapping[s
     return bound.unless(min(untaken.get(table, ()), default=None), "the marts are not made from it yet")
 
 
-def is_half_landed(lake: Lake, seconds: float = LANDING_SECONDS) -> bool:
+def is_half_landed(lake: Lake) -> bool:
     """Whether a batch is in one of Bronze's tables only, and stays so: between its two commits every batch is."""
-    deadline = monotonic() + seconds
+    deadline = monotonic() + LANDING_SECONDS
     while _is_between_commits(lake):
         if monotonic() >= deadline:
             return True

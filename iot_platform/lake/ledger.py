@@ -66,7 +66,11 @@ class DateLedger:
 
 @dataclass(frozen=True)
 class OffsetLedger:
-    """All Kafka records that were consumed. A redriven one stands in quarantine and in Bronze."""
+    """All Kafka records that were consumed. A redriven one stands in quarantine and in Bronze.
+
+    ``without_record``: offsets among them that held none: marks and aborted messages of transactions, messages that expired
+    unread and were given up by ``--accept-loss``. Not part of the balance, but never silent.
+    """
 
     consumed: int
     bronze_messages: int
@@ -74,6 +78,7 @@ class OffsetLedger:
     redriven: int = 0
     erased: int = 0
     expired: int = 0
+    without_record: int = 0
 
     @property
     def difference(self) -> int:
@@ -92,6 +97,7 @@ class OffsetLedger:
             "redriven": self.redriven,
             "erased": self.erased,
             "expired": self.expired,
+            "without_record": self.without_record,
             "balanced": self.is_balanced,
         }
 
@@ -103,8 +109,9 @@ def date_ledger(lake: Lake, days: Iterable[date] | None = None, levels: Levels |
     silver, rejected, bronze = (levels.snapshot(table) for table in (SILVER, REJECTED, BRONZE))
     known = set(bronze.rows_by_date) | set(silver.rows_by_date) | set(rejected.rows_by_date)
     # What was erased of a date stands in the books as long as anything is left of the date.
-    gone = {day for day in bronze.erased_days - known if levels.closed_before and day < levels.closed_before}
-    known |= (bronze.erased_days | silver.erased_days | rejected.erased_days) - gone
+    open_from = levels.closed_before or date.min
+    erased_days = bronze.erased_days | silver.erased_days | rejected.erased_days
+    known |= {day for day in erased_days if day >= open_from}
     wanted = sorted(known if days is None else set(days))
     reasons = _rejected_by_reason(lake, rejected, wanted)
     lines = [
@@ -156,29 +163,38 @@ def offset_ledger(lake: Lake) -> OffsetLedger:
     """The ledger of Kafka records, over everything that was ever consumed."""
     bronze, quarantine = lake.snapshot(BRONZE), lake.snapshot(QUARANTINE)
     landed, held = _offsets(lake, bronze), _offsets(lake, quarantine)
+    commits = [commit.metadata for commit in stream_commits(bronze.delta)]
+    records = consumed(commits, landed, held)
     return OffsetLedger(
-        consumed=consumed([commit.metadata for commit in stream_commits(bronze.delta)], landed, held),
+        consumed=records,
         bronze_messages=sum(messages for _, messages in landed.values()),
         quarantined=quarantine.rows,
         redriven=bronze.transaction(REDRIVEN) or 0,
         erased=sum(table.transaction(ERASED_MESSAGES) or 0 for table in (bronze, quarantine)),
         expired=sum(table.transaction(EXPIRED_MESSAGES) or 0 for table in (bronze, quarantine)),
+        without_record=offsets_taken(commits, landed, held) - records,
     )
 
 
 def consumed(commits: Sequence[Mapping[str, Any]], *landed: Mapping[Place, tuple[int, int]]) -> int:
     """Data records that the stream took from Kafka, by what its commits say (newest first) and not by rows.
 
-    Offsets give the number, except where transactions put control records between the data; the records that each batch
-    saw give it too, except where a batch was taken again for one of the two tables. Neither counts too few, so the
-    smaller one is right. ``landed``: per place the lowest offset that has rows, for commits that were cleaned away.
+    Each commit says how many records Kafka held of its offsets. Those that were made before it did say how many were landed,
+    which is too many where a batch was taken again for one of the two tables; offsets, where transactions put control
+    records between the data. Neither counts too few, so the smaller one is right. ``landed``: per place the lowest offset
+    that has rows, for commits that were cleaned away.
     """
-    seen = sum(int(commit.get("messages") or 0) for commit in commits)
-    is_complete = all("messages" in commit for commit in commits)
-    told, known = told_ranges(commits), consumed_ranges(commits, *landed)
-    is_complete = is_complete and all(known[place][0] >= first for place, (first, _) in told.items())
-    total = sum(until - first for first, until in known.values())
-    return min(total, seen) if is_complete else total
+    total, known = offsets_taken(commits, *landed), consumed_ranges(commits, *landed)
+    told = all(known[place][0] >= first for place, (first, _) in told_ranges(commits).items())
+    if not told or not all("messages" in commit for commit in commits):
+        return total
+    seen = sum(int(commit.get("records", commit["messages"])) for commit in commits)
+    return seen if all("records" in commit for commit in commits) else min(total, seen)
+
+
+def offsets_taken(commits: Sequence[Mapping[str, Any]], *landed: Mapping[Place, tuple[int, int]]) -> int:
+    """Offsets that the stream went over, whether or not there was a record: from the first to the last of each place."""
+    return sum(until - first for first, until in consumed_ranges(commits, *landed).values())
 
 
 def told_ranges(commits: Iterable[Mapping[str, Any]]) -> dict[Place, tuple[int, int]]:
