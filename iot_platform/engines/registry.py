@@ -18,6 +18,7 @@ from iot_platform.contracts.duckdb import select_files
 from iot_platform.contracts.tables import REGISTRY_DEVICES, REGISTRY_METRICS, TABLES
 from iot_platform.engines.materialize import check, params
 from iot_platform.engines.protocol import Engine, InputFiles
+from iot_platform.failpoints import reach
 from iot_platform.lake.changes import Row, Spans, device_spans, with_changes
 from iot_platform.lake.declarations import declared_devices, declared_metrics, fingerprint
 from iot_platform.lake.lake import Lake
@@ -33,6 +34,9 @@ FIRST_READINGS = "first_readings"
 CHANGES = "changes"
 # Delta transaction on registry/first_readings: up to which ``ingest_seq`` of Bronze it was made. Its level may be higher.
 SEEN = "seen/bronze"
+# A change is worth more than the clocks of its date may lose by it (one for each contract, see ``Levels.clock_level``), also
+# where the clock of the machine stands still or was put back.
+LEAST_STEP = 1_000
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,17 @@ def sync_registry(lake: Lake, engine: Engine, *, now: datetime) -> RegistryResul
     devices, metrics = declared_devices(folder), declared_metrics(folder)
     bronze = lake.snapshot("bronze/readings")
     metrics_count, metrics_changed = _sync_metrics(lake, bronze, metrics, now)
+    reach("registry.after_metrics")
     _sync_first_readings(lake, engine, bronze, now)
+    reach("registry.after_first_readings")
     devices_count, devices_changed = _sync_devices(lake, engine, devices, now)
+    reach("registry.after_devices")
     seen, changes = _seen(lake.snapshot("registry/first_readings")), bronze_mark(bronze)[1]
     for made_from, version in ((FIRST_READINGS, seen), (CHANGES, changes), (DECLARATIONS, mark)):
         snapshot = lake.writable("registry/devices")
         if (snapshot.transaction(made_from) or 0) != version:
             lake.commit_transaction(snapshot, made_from, version)
+            reach("registry.after_mark")
     versions = {name: lake.snapshot(name).version for name in ("registry/devices", "registry/metrics")}
     return RegistryResult(devices_count, metrics_count, devices_changed, metrics_changed, versions)
 
@@ -164,7 +172,7 @@ def _replace(
     lake: Lake, table: str, rows: list[dict[str, Any]], now: datetime, spans: Callable[[Row | None, Row], Spans]
 ) -> tuple[int, int]:
     snapshot = lake.snapshot(table)
-    seq = max(int(now.timestamp() * 1_000_000), snapshot.recorded_level(None) + 1)
+    seq = max(int(now.timestamp() * 1_000_000), snapshot.recorded_level(None) + LEAST_STEP)
     contract = REGISTRY_DEVICES if table == "registry/devices" else REGISTRY_METRICS
     merged, changed = with_changes(_rows(snapshot), rows, key=contract.keys, seq=seq, spans=spans)
     if changed:

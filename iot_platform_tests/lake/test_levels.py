@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, write_deltalake
 
+from iot_platform.automation.schedules import close
 from iot_platform.contracts.arrow import arrow_schema
 from iot_platform.contracts.tables import BRONZE_READINGS
 from iot_platform.engines import open_engine
@@ -159,18 +160,25 @@ def test_health_of_a_silent_date_is_made_once_time_has_passed_it(lake: Lake, eng
     assert stale_days(lake) == {}
 
 
-def test_a_device_declared_anew_for_other_dates_leaves_no_health_behind(lake: Lake, engine: Engine, ingest: Ingest) -> None:
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_device_declared_anew_for_other_dates_leaves_no_health_behind(
+    lake: Lake, engine: Engine, ingest: Ingest, is_closed: bool
+) -> None:
+    """Also where only the calendar had judged it, and the machine's clock stands still: the date's clock then loses one."""
     header = "device_id,contract,device_type,site,zone,state,firmware,cadence_seconds,installed_at,retired_at\n"
 
     def declare(first: date) -> set[date]:
         lake.settings.declarations.mkdir(parents=True, exist_ok=True)
         span = f"{first.isoformat()}T00:00:00Z,{(first + timedelta(days=1)).isoformat()}T00:00:00Z"
-        (lake.settings.declarations / "devices.csv").write_text(f"{header}mute,sensor_reading,,,,,,3600,{span}\n")
+        contract = "generic_reading" if is_closed else "sensor_reading"
+        (lake.settings.declarations / "devices.csv").write_text(f"{header}mute,{contract},,,,,,3600,{span}\n")
         heal(lake, engine)
         rows = lake.snapshot("gold/sensor_health").delta.to_pyarrow_table().to_pylist()
         return {row["event_date"] for row in rows if row["device_id"] == "mute"}
 
     ingest(at(D + timedelta(days=9), 8))
+    if is_closed:
+        close(lake, D + timedelta(days=8))
     assert declare(D) == {D}
     assert declare(D + timedelta(days=5)) == {D + timedelta(days=5)}
     assert stale_days(lake) == {}

@@ -38,6 +38,7 @@ from iot_platform_tests.faults.late.messages import Log, Taken
 from iot_platform_tests.faults.late.oracle import DAY, EPOCH, Device, World, midnight, newest, registry
 
 LANDING_PLACES = ("ingest.before_commits", "ingest.after_readings", "ingest.after_quarantine")
+REGISTRY_PLACES = ("after_metrics", "after_first_readings", "after_devices", "after_mark")
 RUN_PLACES = ("derived.before_commit", "derived.after_commit")
 DEVICE_COLUMNS = "device_id,contract,device_type,site,zone,state,firmware,cadence_seconds,installed_at,retired_at"
 METRIC_COLUMNS = "contract,metric,unit,min_value,max_value,source"
@@ -63,8 +64,8 @@ def killed_at(place: str, nth: int = 1) -> Iterator[list[str]]:
                 raise Killed(name)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("iot_platform.ingest.sink", "iot_platform.engines.materialize"):
-            patch.setattr(f"{module}.reach", reach, raising=False)
+        for module in ("ingest.sink", "engines.materialize", "engines.registry"):
+            patch.setattr(f"iot_platform.{module}.reach", reach)
         try:
             yield died
         except Killed:
@@ -172,6 +173,13 @@ class LateData(RuleBasedStateMachine):
                 materialize_date(self.lake, self.engine, TRANSFORMS[table], day, now=self.fleet.now)
         self.played.faults += len(died)
 
+    @rule(place=st.sampled_from(REGISTRY_PLACES), nth=st.integers(1, 2))
+    def take_in_devices_and_die(self, place: str, nth: int) -> None:
+        """The registries are brought up to date, until that is killed: whoever comes next does it from there."""
+        with killed_at(f"registry.{place}", nth) as died:
+            sync_registry(self.lake, self.engine, now=self.fleet.now)
+        self.played.faults += len(died)
+
     @rule()
     def begin_a_run(self) -> None:
         """A run looks at its inputs, and is not heard of for a while."""
@@ -210,13 +218,17 @@ class LateData(RuleBasedStateMachine):
     # ---- what else moves
 
     @rule(
-        device=st.integers(0, 2), cadence=st.sampled_from([60.0, 900.0, 7_200.0]), back=st.integers(0, 9),
-        served=st.sampled_from([None, None, 1, 4]), site=st.sampled_from([None, "hall", "yard"]),
-    )  # fmt: skip
-    def declare_a_device(self, device: int, cadence: float, back: int, served: int | None, site: str | None) -> None:
+        device=st.sampled_from(["sensor-0", "sensor-1", "sensor-2", "mute-0"]),
+        cadence=st.sampled_from([60.0, 900.0, 7_200.0]),
+        back=st.integers(0, 9),
+        served=st.sampled_from([None, None, 1, 4]),
+        site=st.sampled_from([None, "hall", "yard"]),
+    )
+    def declare_a_device(self, device: str, cadence: float, back: int, served: int | None, site: str | None) -> None:
         installed = midnight(self.fleet.now.date() - DAY * back) + timedelta(hours=3)
         retired = installed + DAY * served if served else None
-        self.world.declared[f"sensor-{device}"] = Device("sensor_reading", cadence, installed, retired, site)
+        contract = "generic_reading" if device == "mute-0" else "sensor_reading"  # of one nothing is ever heard
+        self.world.declared[device] = Device(contract, cadence, installed, retired, site)
         lines = [
             f"{name},{one.contract},,{one.site or ''},,,,{one.cadence},{_iso(one.installed)},{_iso(one.retired)}"
             for name, one in self.world.declared.items()
