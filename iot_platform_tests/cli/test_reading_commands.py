@@ -8,8 +8,11 @@ from datetime import date
 
 import pytest
 
+from iot_platform.ingest.lease import lease
+from iot_platform.ingest.progress import ProgressLog
 from iot_platform.lake import Lake
 from iot_platform.settings import PROJECT_ROOT, Settings
+from iot_platform.simulator.spool import Outgoing, Spool
 from iot_platform_tests.assets.small_lake import SmallLake, at
 from iot_platform_tests.cli.conftest import Iot
 from iot_platform_tests.lake.conftest import Put, lake, p95_row, put
@@ -74,11 +77,39 @@ def test_status_of_an_empty_home_is_empty_and_balanced(iot: Iot) -> None:
     found = iot("status", "--json").json
     assert found["ledger"] == []
     assert found["offsets"] == {
-        "consumed": 0, "bronze_messages": 0, "quarantined": 0, "redriven": 0, "erased": 0, "balanced": True,
+        "consumed": 0, "bronze_messages": 0, "quarantined": 0, "redriven": 0, "erased": 0, "expired": 0,
+        "without_record": 0, "balanced": True,
     }  # fmt: skip
     assert all(topic["lag"] is None for topic in found["topics"].values())
     assert found["tables"]["silver/readings"] == {"version": None, "rows": 0, "bytes": 0, "dates": {}}
+    assert found["ingest"] == {"state": "absent", "said": "nobody ingested yet", "progress": None, "supervisor": None}
     assert "no broker answers" in iot("status").out
+
+
+def test_status_tells_how_ingestion_goes_and_its_last_error(iot: Iot, settings: Settings) -> None:
+    with lease(settings, "continuous") as held:
+        log = ProgressLog(settings, "continuous", held)
+        log.begin(3, {"t": {0: 5}}, {"t": 9})
+        log.state("waiting", "no broker answers")
+        found = iot("status", "--json").json["ingest"]
+        assert (found["state"], found["progress"]["topics"]["t"]["lag"]) == ("waiting", 4)
+        assert "landed" not in found["progress"]
+        shown = iot("status").out
+        assert "Ingestion: waiting: process" in shown and "generation 3" in shown
+        assert "last error, at" in shown and shown.count("no broker answers") >= 2
+        log.state("failed", "the disk is full")
+    assert "Ingestion: failed: the last ingest failed: the disk is full" in iot("status").out
+
+
+def test_resend_with_nothing_to_send_is_done_and_without_a_broker_is_one_line(iot: Iot, settings: Settings) -> None:
+    assert "messages sent again: 0" in iot("resend").out
+    assert iot("resend", "--json").json["read"] == 0
+    spool = Spool(settings, "r")
+    spool.keep(Outgoing("t", b"k", b"1", []), "away")
+    spool.close()
+    failed = iot("resend")
+    assert failed.code == 1 and failed.err.count("\n") == 1 and "broker" in failed.err
+    assert spool.waiting == 1
 
 
 def test_status_tells_what_is_pending(iot: Iot, settings: Settings) -> None:
