@@ -36,15 +36,11 @@ def newest_left(lake: Lake, at: Snapshot, device_id: str, days: Counts) -> dict[
     if not days:
         return {}
     sql = (
-        "select event_date, max(ingest_seq) from rows"
-        " where device_id <> ? and event_date in (select unnest(?)) group by all"
+        "select event_date, max(ingest_seq) from rows where device_id <> ? and event_date in (select unnest(?)) group by all"
     )
     return dict(ask(lake, at, sql, [device_id, list(days)]))
 
 
 def _messages(lake: Lake, at: Snapshot, device_id: str) -> int:
-    sql = (
-        "select count(*) from"
-        " (select distinct topic, kafka_partition, kafka_offset from rows where device_id = ?)"
-    )
+    sql = "select count(*) from (select distinct topic, kafka_partition, kafka_offset from rows where device_id = ?)"
     return sum(count for (count,) in ask(lake, at, sql, [device_id]))

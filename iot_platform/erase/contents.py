@@ -1,4 +1,4 @@
-"""Looks for a device's id in a file: in its bytes as they lie there and, of Parquet and DuckDB, in what they decode to.
+"""Looks for a device's id in a file: in its bytes as they lie there; of Parquet and DuckDB in what they decode to.
 
 What belongs here: reading one file, in pieces, whatever its size. Which files, and what becomes of them, others say.
 """
@@ -38,9 +38,15 @@ def bytes_name(files: Opener, path: str, trace: Trace) -> bool:
 
 
 def parquet_names(files: Opener, path: str, trace: Trace) -> bool:
-    """Whether any decoded value of a Parquet file, at whatever depth, holds the id as a token."""
+    """Whether any decoded value of a Parquet file, at whatever depth, or its footer holds the id as a token.
+
+    Its compressed bytes say nothing: they may cut any other text so that the id seems to stand there.
+    """
     with files.open_input_file(path) as file:
         parquet = pq.ParquetFile(file)
+        file.seek(file.size() - parquet.metadata.serialized_size - 8)
+        if trace.is_in(file.read()):
+            return True
         names = [field.name for field in parquet.schema_arrow if _holds_text(field.type)]
         for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=names):
             if any(any(trace.is_in(text) for text in likely(column, trace)) for column in batch.columns):
@@ -77,11 +83,10 @@ def duckdb_names(path: Path, trace: Trace) -> list[str]:
             "select schema_name, table_name from duckdb_tables() where not internal order by all"
         ).fetchall()
         for schema, table in tables:
-            rows = connection.table(f'"{schema}"."{table}"').to_arrow_reader(ROWS_AT_ONCE)
+            # A cursor each: one that was left before its end would keep the next from beginning.
+            rows = connection.cursor().table(f'"{schema}"."{table}"').to_arrow_reader(ROWS_AT_ONCE)
             names = [field.name for field in rows.schema if _holds_text(field.type)]
-            if any(
-                trace.is_in(text) for batch in rows for name in names for text in likely(batch.column(name), trace)
-            ):
+            if any(trace.is_in(text) for batch in rows for name in names for text in likely(batch.column(name), trace)):
                 found.append(f"{schema}.{table}")
     return found
 
@@ -92,8 +97,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _is_text(kind: pa.DataType) -> bool:
     return any(
-        check(kind)
-        for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+        check(kind) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
     )
 
 

@@ -67,9 +67,7 @@ def delete_device(lake: Lake, table: str, device_id: str, marks: Marks) -> Count
     return delete_where(lake, table, f"device_id = '{quoted}'", lambda at: rows_by_date(lake, at, device_id), marks)
 
 
-def delete_where(
-    lake: Lake, table: str, predicate: str, count: Callable[[Snapshot], Counts], marks: Marks
-) -> Counts:
+def delete_where(lake: Lake, table: str, predicate: str, count: Callable[[Snapshot], Counts], marks: Marks) -> Counts:
     """Delete the rows that a predicate means, with what the commit records besides; the rows deleted, by date."""
     for _ in range(ATTEMPTS):
         snapshot = lake.writable(table)

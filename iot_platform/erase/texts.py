@@ -81,9 +81,7 @@ def _rewrite(lake: Lake, table: str, day: date | None, trace: Trace) -> None:
     raise LakeError(f"{table} {day or ''}: other writers leave no room for a commit", "Run it again when they are done")
 
 
-def _redacted(
-    rows: Any, contract: TableContract, schema: pa.Schema, trace: Trace
-) -> Iterator[pa.RecordBatch]:
+def _redacted(rows: Any, contract: TableContract, schema: pa.Schema, trace: Trace) -> Iterator[pa.RecordBatch]:
     wanted = set(text_columns(contract))
     for batch in rows:
         columns = [
