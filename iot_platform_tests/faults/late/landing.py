@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from dataclasses import replace
+from datetime import date, datetime
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -18,8 +19,10 @@ from iot_platform.ingest.broker import Held as HeldOffsets
 from iot_platform.ingest.broker import Range
 from iot_platform.ingest.generation import Start, choose_start
 from iot_platform.ingest.position import READINGS, app_id
+from iot_platform.ingest.redrive import redrive
 from iot_platform.ingest.sink import BronzeSink
 from iot_platform.lake import Lake
+from iot_platform.lake.quarantine import Chosen
 from iot_platform_tests.faults.late.messages import TOPIC_OF, Held, Log, Taken
 from iot_platform_tests.ingest.kafka_batches import kafka_batch
 
@@ -54,12 +57,17 @@ class Frame:
 
 
 class LocalStream:
-    """Lands what is in the log, batch by batch; may be killed at any failpoint and started again."""
+    """Lands what is in the log, batch by batch; may be killed at any failpoint and started again.
 
-    def __init__(self, lake: Lake, log: Log, now: Callable[[], datetime]) -> None:
+    ``first_date``: older readings are refused as of a broken clock, until a redrive by the settings' rules lets them in.
+    """
+
+    def __init__(self, lake: Lake, log: Log, now: Callable[[], datetime], first_date: date | None = None) -> None:
         self.lake = lake
         self.log = log
         self.now = now
+        self.first_date = first_date or lake.settings.first_date
+        self.refused: list[Taken] = []
         self.taken: list[Taken] = []
         self.batches = 0
         self._landed: set[tuple[str, int, int]] = set()
@@ -83,6 +91,15 @@ class LocalStream:
         if newest >= 0 and newest == start.checkpoint.last("offsets"):
             sink(self._frame(start, newest), newest)  # pyright: ignore[reportArgumentType]
 
+    def redrive(self) -> list[Taken]:
+        """What was refused is read by the settings' rules, and is taken from now on; the readings that it brought."""
+        redrive(self.lake.settings, Chosen(), now=self.now())
+        self.batches += 1
+        let_in = [replace(one, batch=self.batches) for one in self.refused]
+        self.taken += let_in
+        self.refused.clear()
+        return let_in
+
     def lose_checkpoint(self) -> None:
         shutil.rmtree(self.lake.settings.checkpoints / "bronze", ignore_errors=True)
 
@@ -92,7 +109,7 @@ class LocalStream:
             ends[topic] |= partitions
         spans = {topic: {p: Range(0, end) for p, end in partitions.items()} for topic, partitions in ends.items()}
         start = choose_start(self.lake.settings, self.lake, HeldOffsets(spans, {topic: topic for topic in ends}))
-        rules = ParseRules({topic: contract for contract, topic in TOPIC_OF.items()}, self.lake.settings.first_date)
+        rules = ParseRules({topic: contract for contract, topic in TOPIC_OF.items()}, self.first_date)
         sink = BronzeSink(self.lake, start, {topic: topic for topic in ends}, rules, now=self.now)
         path = start.checkpoint.path
         if not (path / "metadata").exists():
@@ -134,9 +151,8 @@ class LocalStream:
         for held in fresh:
             self._landed.add((held.place.topic, held.place.partition, held.place.offset))
             if held.said:
-                self.taken += [
-                    Taken(held.said, metric, value, held.place, self.batches) for metric, value in held.said.values
-                ]
+                where = self.taken if held.said.moment.date() >= self.first_date else self.refused
+                where += [Taken(held.said, metric, value, held.place, self.batches) for metric, value in held.said.values]
 
 
 def _offsets(ends: Offsets) -> str:

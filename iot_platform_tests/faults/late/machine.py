@@ -10,7 +10,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -25,10 +25,13 @@ from iot_platform.automation.schedules import close
 from iot_platform.engines.duckdb import DuckDBEngine
 from iot_platform.engines.materialize import materialize_date
 from iot_platform.engines.registry import registry_is_stale, sync_registry
-from iot_platform.errors import LakeError
+from iot_platform.errors import InputError, LakeError
+from iot_platform.ingest.redrive import redrive
 from iot_platform.lake import Lake
 from iot_platform.lake.levels import Levels
 from iot_platform.lake.maintain import maintain
+from iot_platform.lake.quarantine import Chosen
+from iot_platform.lake.rollback import release, roll_back
 from iot_platform.settings import Settings
 from iot_platform.transforms.catalog import TRANSFORMS
 from iot_platform_tests.faults.late.compare import KEYS, assert_recomputed
@@ -42,6 +45,7 @@ REGISTRY_PLACES = ("after_metrics", "after_first_readings", "after_devices", "af
 RUN_PLACES = ("derived.before_commit", "derived.after_commit")
 DEVICE_COLUMNS = "device_id,contract,device_type,site,zone,state,firmware,cadence_seconds,installed_at,retired_at"
 METRIC_COLUMNS = "contract,metric,unit,min_value,max_value,source"
+FIRST_DATE = date(2026, 3, 1)  # what is older is refused until it is redriven
 AFTERWARDS = datetime(2026, 4, 1, tzinfo=UTC)  # all dates of the fleet are over
 Stale = dict[str, set[date]]
 
@@ -64,7 +68,7 @@ def killed_at(place: str, nth: int = 1) -> Iterator[list[str]]:
                 raise Killed(name)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("ingest.sink", "engines.materialize", "engines.registry"):
+        for module in ("ingest.sink", "ingest.redrive", "engines.materialize", "engines.registry"):
             patch.setattr(f"iot_platform.{module}.reach", reach)
         try:
             yield died
@@ -92,7 +96,7 @@ class LateData(RuleBasedStateMachine):
         self.settings = Settings(home=self.home, _env_file=None)  # pyright: ignore[reportCallIssue]
         self.lake = Lake(self.settings)
         self.fleet = Fleet(Log())
-        self.stream = LocalStream(self.lake, self.fleet.log, lambda: self.fleet.now)
+        self.stream = LocalStream(self.lake, self.fleet.log, lambda: self.fleet.now, FIRST_DATE)
         self.world = World(taken=self.stream.taken)
         self.pinned: Levels | None = None
 
@@ -148,11 +152,26 @@ class LateData(RuleBasedStateMachine):
         self.stream.lose_checkpoint()
         self.played.faults += 1
 
+    @rule(dies=st.booleans())
+    def redrive(self, dies: bool) -> None:
+        """What was refused goes to Bronze after all; the first try may be killed between its two commits."""
+        self._drain_and_look()
+        self._synced_stale()  # what was refused comes after what the registries have seen
+        before, reached, held = self._stale(), newest(self.world.taken), self._held()
+        with killed_at("redrive.after_bronze" if dies else "nowhere") as died:
+            redrive(self.settings, Chosen(), now=self.fleet.now)
+        self.played.faults += len(died)
+        self._look(before, reached, held, self.stream.redrive())
+        self._synced_stale()
+
     # ---- runs
 
     @rule()
     def settle(self) -> None:
         """All that is asked for is made, once; then every table is what a recomputation gives, and nothing is stale."""
+        for table, days in self._held().items():
+            for day in days:
+                release(self.lake, table, day)
         self._drain_and_look()
         for table, days in self._synced_stale().items():
             for day in sorted(days):
@@ -214,6 +233,15 @@ class LateData(RuleBasedStateMachine):
         if days:
             table, day = chance.choice(list(KEYS)), chance.choice(days)
             materialize_date(self.lake, self.engine, TRANSFORMS[table], day, now=self.fleet.now, force=True)
+
+    @rule(shuffle=st.integers(0, 2**16))
+    def put_back(self, shuffle: int) -> None:
+        """Somebody puts a date back to what it was before; it stays so until it is released."""
+        chance, days = random.Random(shuffle), sorted(self._known_days())
+        if days:
+            with suppress(InputError, LakeError):  # it was made once at most, or those files are gone
+                roll_back(self.lake, chance.choice(list(KEYS)), chance.choice(days))
+                self.played.faults += 1
 
     # ---- what else moves
 
@@ -287,14 +315,22 @@ class LateData(RuleBasedStateMachine):
                 day += DAY
         return days
 
+    def _held(self) -> Stale:
+        return {table: set(days) for table, days in Levels(self.lake).held().items()}
+
     def _drain_and_look(self) -> None:
-        """Land what waits; exactly the dates are stale that were before, or that the new readings touch."""
-        before, reached = self._stale(), newest(self.world.taken)
-        fresh = self.stream.drain()
+        before, reached, held = self._stale(), newest(self.world.taken), self._held()
+        self._look(before, reached, held, self.stream.drain())
+
+    def _look(self, before: Stale, reached: dict[str, datetime], held: Stale, fresh: list[Taken]) -> None:
+        """Exactly the dates are stale that were before, or that the fresh readings touch; none that is held."""
         touched = self._touched(fresh, reached)
-        expected = {table: before.get(table, set()) | days for table, days in touched.items()}
+        expected = {table: days for table in touched if (days := before.get(table, set()) | touched[table])}
         found = self._stale()
-        assert found == {table: days for table, days in expected.items() if days}, "asked for and touched differ"
+        if not held:
+            assert found == expected, "asked for and touched differ"
+        for table, days in found.items():
+            assert days <= expected.get(table, set()) - held.get(table, set()), f"{table}: asked for in vain"
 
     def _touched(self, fresh: list[Taken], reached: dict[str, datetime]) -> Stale:
         """The dates of each table that these readings bear on, said from the meaning of the tables alone."""
