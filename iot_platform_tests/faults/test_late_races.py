@@ -36,7 +36,7 @@ Made = set[tuple[str, date]]
 def scene(settings: Settings) -> Iterator[Scene]:
     engine = DuckDBEngine(settings)
     made = Scene(Lake(settings), engine)
-    made.history(2)
+    made.history(1)
     made.settle()
     yield made
     engine.close()
@@ -147,6 +147,9 @@ def test_only_the_dates_that_a_late_reading_touches_are_asked_for(scene: Scene) 
     """By the sensor, as runs: the date, the one after it whose head it scores, and the summaries of the week after."""
     platform = Platform(scene.lake.settings)
     first = min(scene.world.dates)
+    scene.fleet.now += 2 * DAY
+    scene.land(scene.fleet.now)
+    scene.settle()
     made: list[Made] = []
     with dg.DagsterInstance.ephemeral() as instance:
         assert not _asked(platform, instance)

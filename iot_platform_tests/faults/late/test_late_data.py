@@ -41,7 +41,7 @@ def test_any_interleaving_ends_in_what_a_recomputation_gives(
     engine: DuckDBEngine, request: pytest.FixtureRequest, fault_record: FaultRecord
 ) -> None:
     number = int(request.config.getoption("--fault-seed") or 1)
-    played = play(engine, number, 4, 12)
+    played = play(engine, number, 3, 14)
     fault_record(fault="7 any interleaving (state machine)", injections=played.faults, messages=played.messages, seed=number)
 
 
