@@ -82,7 +82,10 @@ class BatchRules:
 
 @dataclass
 class PartitionState:
-    """One Kafka partition within a batch: where its rows begin, how far its event time has come, what was counted."""
+    """One Kafka partition within a batch: where its rows begin, how far its event time has come, what was counted.
+
+    ``turned_away``: records from ``readings_from`` on that are no readings; with ``reading_messages`` all records there.
+    """
 
     topic: str
     partition: int
@@ -93,6 +96,7 @@ class PartitionState:
     reading_messages: int = 0
     readings: int = 0
     refused: int = 0
+    turned_away: int = 0
     late: int = 0
     newest_by_contract: dict[str, int] = field(default_factory=dict)
     reading_dates: dict[int, int] = field(default_factory=dict)
@@ -189,7 +193,9 @@ class Landing:
                 state.count_readings(day, len(parsed), is_late)
                 tail = (is_late, *coordinates, day)
                 readings.extend([reading + tail for reading in parsed])
-        elif record.offset >= state.refused_from:
+            return
+        state.turned_away += record.offset >= state.readings_from
+        if record.offset >= state.refused_from:
             day = arrival // DAY_US
             state.count_refused(day)
             if parsed is ERASED:
@@ -266,9 +272,14 @@ def _constant(column: Column, value: int | None, count: int) -> pa.Array:
 
 @dataclass
 class BatchSummary:
-    """What a micro-batch brought, over all its partitions. Dates are days since 1970-01-01 as ISO text."""
+    """What a micro-batch brought, over all its partitions. Dates are days since 1970-01-01 as ISO text.
+
+    ``records``: all that Kafka held of the offsets that are new to the readings' table, whichever table took them;
+    ``messages``: those that were landed now, in either table.
+    """
 
     messages: int = 0
+    records: int = 0
     readings: int = 0
     refused: int = 0
     late: int = 0
@@ -284,6 +295,7 @@ class BatchSummary:
         for text in texts:
             part = json.loads(text)
             total.messages += part["reading_messages"] + part["refused"]
+            total.records += part["reading_messages"] + part["turned_away"]
             total.readings += part["readings"]
             total.refused += part["refused"]
             total.late += part["late"]

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,17 @@ def held_offsets(settings: Settings, topics: Iterable[str], seconds: float = ANS
                 f"the Kafka broker at {address} does not answer: {reason}",
                 "Start it with `iot services up`, or correct IOT_KAFKA_BOOTSTRAP",
             ) from None
+
+
+def topic_ids(admin: AdminClient, names: Iterable[str], seconds: float = ANSWER_SECONDS) -> dict[str, str]:
+    """Each topic's identity now; one that cannot be asked for (it is gone, the broker is away) is left out."""
+    from confluent_kafka import KafkaException, TopicCollection
+
+    found: dict[str, str] = {}
+    for name, answer in admin.describe_topics(TopicCollection(list(names)), request_timeout=seconds).items():
+        with suppress(KafkaException, TimeoutError):
+            found[name] = str(answer.result(seconds).topic_id)
+    return found
 
 
 def _is_passing(error: Exception) -> bool:

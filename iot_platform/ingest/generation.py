@@ -6,7 +6,7 @@ that still runs under them can commit any more; only then are the ends read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from iot_platform.errors import DataError, LakeError
@@ -45,10 +45,7 @@ def choose_start(
     checkpoint = Checkpoint.of(settings, generation)
     reason = checkpoint.why_unusable(position, set(held.offsets))
     if again := made_again(held, position):
-        raise DataError(
-            f"a topic is not the one that was read before: {'; '.join(again)}",
-            "Its offsets would name other messages than Bronze's rows do: give the topic a new name in the topics file",
-        )
+        raise another_topic(again)
     lost = losses(held.offsets, position)
     if lost and not accept_loss:
         raise DataError(
@@ -91,10 +88,20 @@ def fence(lake: Lake, position: Position, generation: int) -> bool:
     return fenced
 
 
+def another_topic(names: Sequence[str]) -> DataError:
+    """What is said of topics that were deleted and made again."""
+    return DataError(
+        f"a topic is not the one that was read before: {'; '.join(names)}",
+        "Its offsets would name other messages than Bronze's rows do: give the topic a new name in the topics file",
+    )
+
+
 def made_again(held: Held, position: Position) -> list[str]:
     """Topics that were deleted and made again: another identity, or they end before what was read of them."""
     found: list[str] = []
     for topic, ends in position.ends.items():
+        if not any(ends.values()):
+            continue  # nothing was read of it: no row can be mistaken
         spans = held.offsets.get(topic, {})
         is_other = position.topic_ids.get(topic, held.topic_ids.get(topic)) != held.topic_ids.get(topic)
         shorter = [p for p, end in ends.items() if spans and (p not in spans or end > spans[p].high)]

@@ -14,10 +14,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from iot_platform.errors import PlatformError, ServiceError
-from iot_platform.ingest.broker import Held, held_offsets
+from iot_platform.ingest.broker import Held, held_offsets, topic_ids
 from iot_platform.ingest.dead_letter import mirrored
 from iot_platform.ingest.failures import explain
-from iot_platform.ingest.generation import Start, choose_start
+from iot_platform.ingest.generation import Start, another_topic, choose_start
 from iot_platform.ingest.lag import lag_of
 from iot_platform.ingest.lease import lease
 from iot_platform.ingest.progress import ProgressLog
@@ -31,6 +31,7 @@ from iot_platform.settings import Settings
 from iot_platform.topics import load_topics
 
 if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient  # pyright: ignore[reportPrivateImportUsage]
     from pyspark.sql import SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
@@ -261,7 +262,10 @@ class Stream:
         self._batch_began = 0.0
         self.log = str(log_file(settings, APP_NAME))
         self.failure: BaseException | None = None
-        self.sink = BronzeSink(Lake(settings), start, held.topic_ids, parse_rules(settings), now=now, on_batch=self._landed)
+        self._admin: AdminClient | None = None
+        self.sink = BronzeSink(
+            Lake(settings), start, held.topic_ids, parse_rules(settings), now=now, on_batch=self._landed, verify=self._verify
+        )
 
     def begin(
         self, spark: SparkSession | None, *, available_now: bool, trigger_seconds: float = TRIGGER_SECONDS
@@ -313,6 +317,18 @@ class Stream:
         except BaseException as error:
             self.failure = error
             raise
+
+    def _verify(self) -> None:
+        """What a batch read is still of the topics that the stream began with; Spark knows only their names.
+
+        A topic made again under a running stream would be read on from where the old one ended, without a word.
+        """
+        from iot_platform.local.kafka import admin_client, bootstrap
+
+        self._admin = self._admin or admin_client(self.settings, bootstrap(self.settings))
+        ids = topic_ids(self._admin, self.held.topic_ids)
+        if others := [topic for topic, known in self.held.topic_ids.items() if ids.get(topic, known) != known]:
+            raise another_topic(others)
 
     def _landed(self, batch: BatchResult) -> None:
         """The sink says that a batch is in both tables."""

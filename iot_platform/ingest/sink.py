@@ -48,7 +48,10 @@ class BatchResult:
 
 
 class BronzeSink:
-    """Takes the micro-batches of one generation. ``now`` gives the time (UTC)."""
+    """Takes the micro-batches of one generation. ``now`` gives the time (UTC).
+
+    ``verify`` is called when a batch was read and nothing of it is committed; what it raises stops the stream.
+    """
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class BronzeSink:
         *,
         now: Callable[[], datetime],
         on_batch: Callable[[BatchResult], None] | None = None,
+        verify: Callable[[], None] = lambda: None,
     ) -> None:
         self.lake = lake
         self.checkpoint = start.checkpoint
@@ -68,6 +72,7 @@ class BronzeSink:
         self.rules = rules
         self.now = now
         self._on_batch = on_batch
+        self._verify = verify
         self._judged = list(start.position.judged)
         self._ends = {table: start.position.tables[table].ends for table in (READINGS, QUARANTINE)}
 
@@ -96,11 +101,12 @@ class BronzeSink:
             reach("ingest.before_files")
             files, found = self._write(frame, ranges, stamp, self._batch_rules(newest, in_force))
             reach("ingest.after_files")
+            self._verify()
             summary = landed or found
             raise_newest(self.position, summary.newest_by_partition, summary.newest_by_contract)
             figures = {
                 "batch_id": stamp.batch_id, "ingest_seq": stamp.ingest_seq, "messages": summary.messages,
-                "readings": summary.readings, "quarantined": summary.refused,
+                "records": summary.records, "readings": summary.readings, "quarantined": summary.refused,
             }  # fmt: skip
             reach("ingest.before_commits")
             try:

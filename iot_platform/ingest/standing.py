@@ -83,16 +83,17 @@ def judge(
     now: datetime, stuck_seconds: float, waiting: int | None = None,
 ) -> Standing:  # fmt: skip
     """Pure. ``waiting``: records that wait; None: take the ingest's own word for it."""
-    failures = supervision.failures_in_a_row if supervision and supervision.is_running else 0
+    is_supervised = supervision is not None and supervision.is_running(now)
+    failures = supervision.failures_in_a_row if supervision and is_supervised else 0
     if held_by is None:
-        state, said = _nobody(progress, supervision, failures)
+        state, said = _nobody(progress, supervision, failures, is_supervised)
     else:
         own = progress if progress and progress.pid == held_by.pid else None
         count = (own.lag if own else 0) if waiting is None else waiting
         stood = stands_for(own, now) if own and count and own.state != "waiting" else 0.0
         stuck = f"{count:,} records wait and it committed nothing for {stood / 60:.0f} min" if stood > stuck_seconds else ""
         state, said = _somebody(held_by, own, stuck, failures)
-    if supervision and supervision.restarts and supervision.is_running:
+    if supervision and supervision.restarts and is_supervised:
         said += f"; restarted {supervision.restarts} time(s), last because {supervision.last_reason}"
     return Standing(state, said, progress, supervision)
 
@@ -117,14 +118,16 @@ def _somebody(held_by: Holder, own: Progress | None, stuck: str, failures: int) 
     return "running", f"{who} ingests continuously"
 
 
-def _nobody(progress: Progress | None, supervision: Supervision | None, failures: int) -> tuple[State, str]:
-    if supervision is not None and supervision.is_running:
+def _nobody(
+    progress: Progress | None, supervision: Supervision | None, failures: int, is_supervised: bool
+) -> tuple[State, str]:
+    if supervision is not None and is_supervised:
         when = f" at {supervision.next_start_at}" if supervision.next_start_at else " now"
         if failures > PATIENT_FAILURES:
             return "failing", f"the worker ended {failures} times and landed nothing, the next is started{when}"
         return "restarting", f"the worker is started{when} by process {supervision.pid}"
     if supervision is not None and not supervision.is_over:
-        return "dead", f"the supervisor (process {supervision.pid}) was killed; nobody ingests continuously"
+        return "dead", f"the supervisor (process {supervision.pid}) was killed or hangs; nobody ingests continuously"
     if progress is None:
         return "absent", "nobody ingested yet"
     if progress.state == "failed":

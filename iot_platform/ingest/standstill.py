@@ -14,7 +14,7 @@ MOST_DOUBLINGS = 4
 @dataclass(frozen=True)
 class Look:
     """``at``: seconds of a monotonic clock; ``mark``: whatever changes when the ingest advances; ``waiting``: records that
-    wait in Kafka (None: the broker does not answer, which is nobody's standstill); ``is_beginning``: the stream is not up."""
+    wait in Kafka (None: no broker answers, which is nobody's standstill); ``is_beginning``: the stream is not up yet."""
 
     at: float
     mark: object

@@ -28,7 +28,7 @@ from iot_platform.ingest.lease import holder
 from iot_platform.ingest.progress import Progress, iso, moment, read_progress
 from iot_platform.ingest.run import FINISH_SECONDS, DrainResult
 from iot_platform.ingest.standstill import Look, Standstill, patience, pause
-from iot_platform.ingest.supervision import Supervision, read_supervision, write_supervision
+from iot_platform.ingest.supervision import BEAT_SECONDS, Supervision, read_supervision, write_supervision
 from iot_platform.local.process import ProcessIdentity, locked, wait_until
 from iot_platform.settings import Settings
 from iot_platform.topics import load_topics
@@ -68,6 +68,7 @@ class Supervisor:
     command: Sequence[str] = (sys.executable, "-m", "iot_platform.ingest.worker")
     result: DrainResult = field(default_factory=DrainResult)
     _said: Supervision = field(init=False)
+    _noted: float = 0.0
     _stuck_in_a_row: int = 0
     _has_ingested: bool = False
 
@@ -79,7 +80,7 @@ class Supervisor:
         began = monotonic()
         with self._alone():
             own = ProcessIdentity.of(os.getpid())
-            self._said = Supervision(socket.gethostname(), own.pid, own.started_at, iso(datetime.now(UTC)))
+            self._said = Supervision(socket.gethostname(), own.pid, own.started_at, at := iso(datetime.now(UTC)), at)
             try:
                 code = self._keep_running(stop)
             finally:
@@ -128,7 +129,10 @@ class Supervisor:
                 last_reason=ended.reason, next_start_at=iso(now + timedelta(seconds=seconds)),
             )  # fmt: skip
             self.say(f"{ended.reason}; starting it again" + (f" in {seconds:.0f} s" if seconds else ""))
-            if stop.wait(seconds):
+            until = monotonic() + seconds
+            while (left := until - monotonic()) > 0 and not stop.wait(min(left, BEAT_SECONDS)):
+                self._note()
+            if stop.is_set():
                 return 0
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -154,6 +158,8 @@ class Supervisor:
                     worker.wait(STOP_SECONDS)
                     break
                 return Ended(-signal.SIGKILL, f"the batch did not end within {STOP_SECONDS:.0f} s")
+            if monotonic() - self._noted >= BEAT_SECONDS:
+                self._note()
             if monotonic() - asked < interval:
                 continue
             look = self._look(worker)
@@ -206,6 +212,8 @@ class Supervisor:
         return progress is not None and moment(progress.advanced_at) > moment(progress.since)
 
     def _note(self, **changes: object) -> None:
+        self._noted = monotonic()
+        changes["beat_at"] = iso(datetime.now(UTC))
         self._said = replace(self._said, **changes)  # pyright: ignore[reportArgumentType]
         write_supervision(self.settings, self._said, self.say)
 

@@ -381,11 +381,12 @@ def test_a_continuous_ingest_that_is_stuck_is_told_and_one_that_starts_again_is_
         ProgressLog(settings, "continuous", held).begin(1, {"t": {0: 10}}, {"t": 17})
         assert reason(told(sensor, platform, instance, stuck.cursor).skip_reason) == "a continuous ingest runs"
     own = ProcessIdentity.of(os.getpid())
-    said = Supervision(socket.gethostname(), own.pid, own.started_at, iso(now), restarts=1, failures_in_a_row=1)
+    said = Supervision(socket.gethostname(), own.pid, own.started_at, iso(now), iso(now), restarts=1, failures_in_a_row=1)
     write_supervision(settings, said, print)
     restarting = told(sensor, platform, instance, None)
     assert "the worker is started" in reason(restarting.skip_reason) and not restarting.run_requests
     write_supervision(settings, replace(said, failures_in_a_row=9), print)
     assert told(sensor, platform, instance, None).run_requests, "one that does not get going is no reason to stand still"
-    write_supervision(settings, replace(said, started_at=1.0), print)
-    assert told(sensor, platform, instance, None).run_requests, "nor is one whose supervisor was killed"
+    for gone in (replace(said, started_at=1.0), replace(said, host="gone", beat_at=iso(now - timedelta(minutes=5)))):
+        write_supervision(settings, gone, print)
+        assert told(sensor, platform, instance, None).run_requests, "nor is one whose supervisor was killed, or hangs"

@@ -33,7 +33,7 @@ def progress(**changes: object) -> Progress:
 
 
 def supervision(**changes: object) -> Supervision:
-    return replace(Supervision(HERE, ME.pid, ME.started_at, iso(NOW)), **changes)  # pyright: ignore[reportArgumentType]
+    return replace(Supervision(HERE, ME.pid, ME.started_at, iso(NOW), iso(NOW)), **changes)  # pyright: ignore[reportArgumentType]
 
 
 def judged(
@@ -62,6 +62,9 @@ BEHIND = {"t": TopicProgress(10, 13, 3, {"0": 10})}
         ("failing", judged(progress(), supervision(failures_in_a_row=PATIENT_FAILURES + 1), None)),
         ("failing", judged(progress(), supervision(failures_in_a_row=PATIENT_FAILURES + 1))),
         ("dead", judged(progress(), supervision(started_at=GONE), None)),
+        ("dead", judged(progress(), supervision(beat_at=iso(NOW - timedelta(minutes=1))), None)),
+        ("dead", judged(progress(), supervision(host="elsewhere", beat_at=iso(NOW - timedelta(minutes=1))), None)),
+        ("restarting", judged(progress(), supervision(host="elsewhere", started_at=GONE), None)),
         ("dead", judged(progress(started_at=GONE), None, None)),
         ("failed", judged(progress(state="failed", last_error="disk full"), supervision(is_over=True), None)),
         ("stopped", judged(progress(state="stopped"), supervision(is_over=True), None)),
