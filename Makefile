@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-long dev docs check clean lock package
 PYTEST_ARGS ?=
-FAULT_TABLE ?=
+FAULT_TABLE ?= $(IOT_FAULT_TABLE)
 DEV_ARGS ?=
 PACKAGE_ARGS ?=
 

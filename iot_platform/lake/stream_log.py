@@ -13,7 +13,7 @@ from iot_platform.contracts.wire import CONTRACTS
 
 PAGE = 50
 SUMMARY = "summarizes"  # how many commits one stands for, itself not counted; those before it need not be read
-OF_ONE_BATCH = {"offsets", "messages", "batch_id", "readings", "quarantined", "rows_by_date"}
+OF_ONE_BATCH = {"offsets", "messages", "records", "batch_id", "readings", "quarantined", "rows_by_date"}
 
 
 class StreamCommit(NamedTuple):
@@ -75,6 +75,8 @@ def summary_of(commits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     summary["offsets"] = offsets
     if all("messages" in commit for commit in commits):
         summary["messages"] = sum(commit["messages"] for commit in commits)
+    if all("records" in commit for commit in commits):
+        summary["records"] = sum(commit["records"] for commit in commits)
     return summary
 
 

@@ -10,6 +10,8 @@ import yaml
 
 from iot_platform.errors import DataError
 from iot_platform.ingest import drain
+from iot_platform.lake import Lake
+from iot_platform.lake.ledger import offset_ledger
 from iot_platform.local.kafka_client import admin_client
 from iot_platform.local.process import wait_until
 from iot_platform.topics import create_topics, load_topics
@@ -58,7 +60,9 @@ def test_messages_that_expired_unread_are_named_and_skipped_only_when_that_is_ac
         duplicated=verdict.duplicated.total(),
     )  # fmt: skip
     verdict.assert_exact()
-    assert drain(deployment, spark).messages == 0
+    ledger = offset_ledger(Lake(deployment))
+    assert (ledger.consumed, ledger.without_record) == (len(kept.acknowledged), len(gone.acknowledged))
+    assert ledger.is_balanced
 
 
 def test_a_topic_made_again_is_named_and_never_mixed_with_the_old_one(
@@ -87,6 +91,30 @@ def test_a_topic_made_again_is_named_and_never_mixed_with_the_old_one(
     fault_record(
         fault="12 topic made again, under a new name", injections=1, recovery_seconds=seconds, seed=seed, **verdict.counts
     )
+    verdict.assert_exact()
+
+
+def test_a_topic_made_again_while_the_stream_runs_stops_it_before_anything_is_mixed(
+    deployment: Settings, spark: SparkSession, seed: int, fault_record: FaultRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than the old one by then, so that no offset is out of range and Spark would read on."""
+    old, more = Producer(deployment, seed, rate=0), Producer(deployment, seed + 1, rate=0)
+    send(old)
+    drain(deployment, spark)
+    send(more)
+
+    def replaced(step: str) -> None:
+        if step == "ingest.before_files":
+            make_again(deployment, "device_event")
+            send(Producer(deployment, seed + 2, rate=0), 500)
+
+    monkeypatch.setattr("iot_platform.ingest.sink.reach", replaced)
+    before = judge(deployment, old)
+    with pytest.raises(DataError, match="not the one that was read before"):
+        drain(deployment, spark)
+    verdict = judge(deployment, old)
+    fault_record(fault="12 topic made again under a running stream", injections=1, seed=seed, **verdict.counts)
+    before.assert_exact()
     verdict.assert_exact()
 
 

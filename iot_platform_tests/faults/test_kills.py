@@ -52,7 +52,7 @@ def test_a_kill_between_any_two_steps_of_a_batch_loses_and_doubles_nothing(
 
 @pytest.mark.parametrize("kills", [4, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
 def test_kills_at_random_moments_while_messages_come_lose_and_double_nothing(
-    deployment: Settings, seed: int, again: str, fault_record: FaultRecord, kills: int
+    deployment: Settings, spark: SparkSession, seed: int, again: str, fault_record: FaultRecord, *, kills: int
 ) -> None:
     """Every other time the whole service, by hand started again; else what ingests alone, which is started by itself."""
     rng = random.Random(seed)
@@ -73,7 +73,7 @@ def test_kills_at_random_moments_while_messages_come_lose_and_double_nothing(
                     else:
                         process.kill()
                     left -= 1
-    drain(deployment)
+    drain(deployment, spark)
     verdict = judge(deployment, producer)
     fault_record(
         fault="2 killed at random moments", injections=kills, recovery_seconds=max(recoveries), seed=seed, **verdict.counts

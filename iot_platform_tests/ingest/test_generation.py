@@ -9,7 +9,7 @@ from iot_platform.errors import DataError
 from iot_platform.ingest.broker import Held, Range
 from iot_platform.ingest.checkpoint import Checkpoint
 from iot_platform.ingest.generation import choose_start, losses, made_again, starting_offsets
-from iot_platform.ingest.position import FENCED, QUARANTINE, READINGS, TABLES, Position, TablePosition, app_id
+from iot_platform.ingest.position import FENCED, QUARANTINE, READINGS, TABLES, Position, TablePosition, app_id, read_position
 from iot_platform.lake.lake import Lake
 from iot_platform_tests.conftest import MakeSettings
 from iot_platform_tests.ingest.bronze import commit
@@ -93,6 +93,14 @@ def test_a_topic_made_again_stops_it_for_good(lake: Lake, now: Held) -> None:
     committed(lake, 25, 25, batch=1)
     with pytest.raises(DataError, match="not the one that was read before"):
         choose_start(lake.settings, lake, now, accept_loss=True)
+
+
+def test_a_topic_made_again_of_which_nothing_was_read_is_as_good_as_the_old_one(lake: Lake) -> None:
+    ends = {TOPIC: {"0": 0, "1": 0}}
+    for table in TABLES:
+        commit(lake, table, [("another", 0, 0)], {"ingest_seq": 1, "ends": ends, "topic_ids": {TOPIC: "one"}}, batch=1)
+    write(Checkpoint.of(lake.settings, 1).path, 1, 1)
+    assert made_again(held(topic_id="two"), read_position(lake)) == []
 
 
 def test_a_topic_that_is_no_longer_declared_is_nobodys_loss() -> None:

@@ -1,4 +1,4 @@
-"""Ingestion through real Kafka, Spark and Delta: every record in exactly one table, exactly once. What dies meanwhile: ``faults``."""
+"""Ingestion through real Kafka, Spark and Delta: every record in exactly one table, exactly once. (Deaths: ``faults``.)"""
 
 from __future__ import annotations
 

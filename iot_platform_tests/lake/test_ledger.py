@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from iot_platform.lake import Lake
-from iot_platform.lake.ledger import REDRIVEN, DateLedger, OffsetLedger, consumed, date_ledger, offset_ledger
+from iot_platform.lake.ledger import REDRIVEN, DateLedger, OffsetLedger, consumed, date_ledger, offset_ledger, offsets_taken
+from iot_platform.lake.stream_log import summary_of
 from iot_platform.settings import Settings
 from iot_platform_tests.assets.small_lake import DAY, D, SmallLake
 
@@ -111,7 +112,8 @@ def test_every_offset_is_in_bronze_or_in_quarantine(small: SmallLake) -> None:
     small.ingest([{"event_time": _at(n)} for n in range(5)], refused=[{}, {}])
     small.ingest([{"event_time": _at(9)}])
     assert offset_ledger(small.lake).as_json() == {
-        "consumed": 8, "bronze_messages": 6, "quarantined": 2, "redriven": 0, "erased": 0, "balanced": True,
+        "consumed": 8, "bronze_messages": 6, "quarantined": 2, "redriven": 0, "erased": 0, "expired": 0, "without_record": 0,
+        "balanced": True,
     }  # fmt: skip
 
 
@@ -149,6 +151,16 @@ def test_control_records_of_transactions_are_no_messages() -> None:
 def test_a_batch_taken_again_for_one_table_counts_once() -> None:
     commits = [{"messages": 6, "offsets": {"t": {"0": [8, 12]}}}, {"messages": 8, "offsets": {"t": {"0": [0, 8]}}}]
     assert consumed(commits) == 12
+
+
+def test_records_that_each_commit_counted_are_right_though_one_was_taken_again_and_others_expired() -> None:
+    commits = [
+        {"messages": 2, "records": 2, "offsets": {"t": {"0": [20, 22]}}},  # 12 … 19 were given up
+        {"messages": 6, "records": 4, "offsets": {"t": {"0": [8, 12]}}},  # 2 of them were landed for quarantine only
+        {"messages": 8, "records": 8, "offsets": {"t": {"0": [0, 8]}}},
+    ]
+    assert (consumed(commits), offsets_taken(commits)) == (14, 22)
+    assert summary_of(commits)["records"] == 14
 
 
 def test_rows_older_than_the_oldest_commit_count_by_their_offsets() -> None:
