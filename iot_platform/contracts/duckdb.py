@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from iot_platform.contracts.tables import Kind, TableContract
+from iot_platform.contracts.promoted import duckdb_value
+from iot_platform.contracts.tables import BRONZE_READINGS, Kind, TableContract
+
+PROMOTING = BRONZE_READINGS.name
 
 DUCKDB_TYPES: dict[Kind, str] = {
     Kind.STRING: "varchar",
@@ -26,6 +29,10 @@ def select_files(table: TableContract, files: list[str]) -> str:
     listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
     # The empty relation in front gives every declared column a name and type, whatever the files were written with.
     typed = f"select {', '.join(f'null::{kind} as {name}' for name, kind in columns)} where false"
-    names = ", ".join(name for name, _ in columns)
     source = f"read_parquet([{listed}], hive_partitioning = true, union_by_name = true)"
-    return f"select {names} from ({typed} union all by name select * from {source})"
+    if table.name != PROMOTING:
+        names = ", ".join(name for name, _ in columns)
+        return f"select {names} from ({typed} union all by name select * from {source})"
+    values = ", ".join(f"{duckdb_value(column.name, f'b.{name}')} as {name}" for column in table.columns
+                       for name in (f'"{column.name}"',))  # fmt: skip
+    return f"select {values} from ({typed} union all by name select * from {source}) b"

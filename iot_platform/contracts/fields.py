@@ -6,10 +6,12 @@ What belongs here: everything about single fields. What they make up together (t
 from __future__ import annotations
 
 import re
+from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from iot_platform.contracts.promoted import promoted
 from iot_platform.contracts.refusal import Refused, shown
 from iot_platform.contracts.wire import Json, WireField
 
@@ -20,8 +22,11 @@ ABSENT: Any = object()
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
-class Reading(NamedTuple):
-    """One reading of a message, in the columns of ``bronze/readings``; ``event_time`` in µs since the epoch, UTC."""
+class _Reading(NamedTuple):
+    """One reading of a message, in the columns of ``bronze/readings``; ``event_time`` in µs since the epoch, UTC.
+
+    Columns that wire contracts add by naming them follow at the end (``promoted``).
+    """
 
     contract: str
     contract_version: int
@@ -43,6 +48,11 @@ class Reading(NamedTuple):
     source: str | None
 
 
+PROMOTED = tuple(field.column for field in promoted(_Reading._fields))
+if TYPE_CHECKING:
+    Reading = _Reading
+else:
+    Reading = namedtuple("Reading", (*_Reading._fields, *PROMOTED), defaults=(None,) * len(PROMOTED), module=__name__)
 COLUMN = {name: index for index, name in enumerate(Reading._fields)}
 
 

@@ -104,12 +104,15 @@ def _contract_of(topic: str, headers: Mapping[str, bytes | None], rules: ParseRu
         said_by = f"topic {topic}" if header is None else f"header contract={shown(name)}"
         raise Refused("unknown_contract", f"{said_by} names no declared contract")
     version = headers.get("contract_version")
-    if version is not None and _major(version) != contract.version:
+    if version is None:
+        return contract.versions[0] if contract.earlier else contract
+    said = contract if _major(version) == contract.version else contract.of_version(_major(version))
+    if said is None:
+        declared = ", ".join(str(one.version) for one in contract.versions)
         raise Refused(
-            "unknown_contract",
-            f"{name} version {shown(version.decode('utf-8', 'replace'))} is not declared, {contract.version} is",
+            "unknown_contract", f"{name} version {shown(version.decode('utf-8', 'replace'))} is not declared; declared: {declared}"
         )
-    return contract
+    return said
 
 
 @lru_cache(maxsize=256)

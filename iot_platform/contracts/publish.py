@@ -16,7 +16,8 @@ def published_schemas() -> dict[str, str]:
     """File name to content of every contract's JSON Schema."""
     return {
         f"{contract.name}.v{contract.version}.json": json.dumps(json_schema(contract), indent=2, ensure_ascii=False) + "\n"
-        for contract in CONTRACTS.values()
+        for newest in CONTRACTS.values()
+        for contract in newest.versions
     }
 
 

@@ -19,7 +19,8 @@ def rebuild_message(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ``event_time`` may be microseconds since the epoch or a zone-aware ``datetime``.
     """
     first = rows[0]
-    contract = CONTRACTS[first["contract"]]
+    newest = CONTRACTS[first["contract"]]
+    contract = newest.of_version(first["contract_version"]) or newest
     message: dict[str, Any] = json.loads(first["extras"]) if first["extras"] else {}
     raw = message.pop("$raw", {})
     style = message.pop("$time", "")
@@ -29,7 +30,7 @@ def rebuild_message(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for field in contract.fields:
         if field.json is Json.TIMESTAMP:
             _put(message, field.path, render(_us(first["event_time"]), style))
-        elif field.column and first[field.column] is not None and field.column not in absent:
+        elif field.column and first.get(field.column) is not None and field.column not in absent:
             _put(message, field.path, first[field.column])
     match contract.shape:
         case MetricFields():

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from iot_platform.contracts.promoted import TEXTS, promoted
+
 
 class Kind(StrEnum):
     """The type of a column; each format has one mapping for it."""
@@ -149,6 +151,20 @@ ARRIVAL = (
     _text("source", "file of a replay", nullable=True),
 )
 
+_BRONZE = (
+    *READING,
+    _text("extras", "JSON of everything in the message that no column can give back", nullable=True),
+    *ARRIVAL,
+    _time("ingested_at", "when the batch, or the redrive, that wrote the row began"),
+    Column("batch_id", Kind.BIGINT, "micro-batch of the stream", minimum=0),
+    EVENT_DATE,
+)
+# Columns that wire contracts add by naming them stand last, as they do in a table that was there before them.
+PROMOTED = tuple(
+    Column(field.column, Kind.STRING if field.json in TEXTS else Kind.DOUBLE, field.description, field.unit, nullable=True)
+    for field in promoted([column.name for column in _BRONZE])
+)
+
 REJECTIONS = ("duplicate", "null_value", "not_finite", "out_of_range")
 QUARANTINE_REASONS = (
     "not_utf8", "not_json", "not_an_object", "too_large", "too_deep", "unknown_contract", "missing_field", "wrong_type",
@@ -163,14 +179,7 @@ BRONZE_READINGS = TableContract(
     "bronze/readings",
     "one row per (topic, kafka_partition, kafka_offset, metric)",
     "Every reading of every message that could be parsed, append only, lossless.",
-    (
-        *READING,
-        _text("extras", "JSON of everything in the message that no column can give back", nullable=True),
-        *ARRIVAL,
-        _time("ingested_at", "when the batch that wrote the row began"),
-        Column("batch_id", Kind.BIGINT, "micro-batch of the stream", minimum=0),
-        EVENT_DATE,
-    ),
+    (*_BRONZE, *PROMOTED),
     keys=("topic", "kafka_partition", "kafka_offset", "metric"),
     sort=("device_id", "metric", "event_time"),
 )

@@ -1,7 +1,8 @@
 """The wire contracts: the versioned shapes of the messages that devices send, and the metrics they carry.
 
-What belongs here: declarations. A new device type or metric is one more ``Metric`` in a contract; a new message
-shape is one more ``WireContract`` in ``CONTRACTS`` and a topic in ``topics.yaml``. How a message is read by a declaration
+What belongs here: declarations. A new device type or metric is one more ``Metric`` in a contract; a new field is one more
+``WireField`` (naming a column that there is not yet adds it to ``bronze/readings``); a new message shape is one more
+``WireContract`` in ``CONTRACTS`` and a topic in ``topics.yaml``. How a message is read by a declaration
 stands in ``contracts/parse.py``.
 """
 
@@ -22,6 +23,13 @@ class Json(StrEnum):
     OBJECT = "object"
 
 
+class Older(StrEnum):
+    """What a field's column reads in rows that landed before the field was declared."""
+
+    NULL = "null"
+    EXTRAS = "extras"  # what the message said; an unknown field is kept there
+
+
 @dataclass(frozen=True)
 class WireField:
     """One field of a message.
@@ -40,6 +48,7 @@ class WireField:
     minimum: float | None = None
     unit: str = ""
     also: str = ""  # a second column that takes the same text
+    older: Older = Older.NULL
 
     @property
     def name(self) -> str:
@@ -82,7 +91,9 @@ class MetricMap:
 class WireContract:
     """The shape of a message; ``version`` grows with every change that old readers could not take.
 
-    A metric that is not among ``metrics`` is accepted too, without bounds; a check lists such.
+    A metric that is not among ``metrics`` is accepted too, without bounds; a check lists such. ``earlier``: versions that
+    are still taken beside this one. The header ``contract_version`` tells them apart; a message without it is of the oldest,
+    since its sender was made before there was a choice.
     """
 
     name: str
@@ -91,6 +102,15 @@ class WireContract:
     fields: tuple[WireField, ...]
     metrics: tuple[Metric, ...]
     shape: MetricFields | MetricNamed | MetricMap
+    earlier: tuple[WireContract, ...] = ()
+
+    @property
+    def versions(self) -> tuple[WireContract, ...]:
+        """All versions that are taken, oldest first."""
+        return tuple(sorted((*self.earlier, self), key=lambda contract: contract.version))
+
+    def of_version(self, version: int) -> WireContract | None:
+        return next((contract for contract in self.versions if contract.version == version), None)
 
     @property
     def has_event_id(self) -> bool:

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from iot_platform.contracts.arrow import ARROW_TYPES
-from iot_platform.contracts.duckdb import DUCKDB_TYPES
+from iot_platform.contracts.duckdb import DUCKDB_TYPES, PROMOTING
+from iot_platform.contracts.promoted import duckdb_value
 from iot_platform.contracts.tables import Column, Kind
 from iot_platform.engines.protocol import (
     InputFiles,
@@ -219,12 +220,15 @@ def _files_source(connection: DuckDBPyConnection, columns: Sequence[Column], row
         present = {str(row[0]) for row in connection.sql(f"describe select * from {files}").fetchall()}
         constants = {snapshot.contract.partition: f"date '{day.isoformat()}'"} if day is not None else {}
         where = f" where ingest_seq > {rows.after_seq}" if rows.after_seq else ""
-        selects.append(f"select {_select(columns, present, constants)} from {files}{where}")
+        chosen_columns = _select(columns, present, constants, promoting=snapshot.contract.name == PROMOTING)
+        selects.append(f"select {chosen_columns} from {files}{where}")
     return " union all ".join(selects)
 
 
-def _select(columns: Sequence[Column], present: set[str], constants: Mapping[Any, str] | None = None) -> str:
-    """The columns in the engine's types; one that the source lacks is null."""
+def _select(
+    columns: Sequence[Column], present: set[str], constants: Mapping[Any, str] | None = None, *, promoting: bool = False
+) -> str:
+    """The columns in the engine's types; one that the source lacks is null, where ``promoting`` what extras kept."""
     parts: list[str] = []
     for column in columns:
         kind = ENGINE_TYPES[column.kind]
@@ -236,7 +240,7 @@ def _select(columns: Sequence[Column], present: set[str], constants: Mapping[Any
             value = f'make_timestamp(epoch_us("{column.name}"))'
         else:
             value = f'"{column.name}"::{kind}'
-        parts.append(f'{value} as "{column.name}"')
+        parts.append(f'{duckdb_value(column.name, value) if promoting else value} as "{column.name}"')
     return ", ".join(parts)
 
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
+from iot_platform.contracts import promoted
 from iot_platform.contracts.arrow import ARROW_TYPES
+from iot_platform.contracts.duckdb import PROMOTING
 from iot_platform.contracts.tables import Column
 from iot_platform.engines.protocol import (
     InputFiles,
@@ -182,12 +184,21 @@ class SparkEngine:
         for view, columns in view_columns(transform).items():
             rows = inputs[view]
             frame = (
-                read_files(session, rows)
+                _promoted(read_files(session, rows), rows)
                 if isinstance(rows, InputFiles)
                 else session.createDataFrame(_in_contract(rows, columns))
             )
             present = set(frame.columns)
             frame.select(*_typed(columns, present)).createOrReplaceTempView(view)
+
+
+def _promoted(frame: DataFrame, rows: InputFiles) -> DataFrame:
+    """With what ``extras`` kept of columns that older rows lack, where the contracts say so."""
+    from pyspark.sql import functions as f
+
+    if rows.snapshot.contract.name != PROMOTING or not promoted.KEPT:
+        return frame
+    return frame.select(*(f.expr(promoted.spark_value(name, f"`{name}`")).alias(name) for name in frame.columns))
 
 
 def _in_contract(rows: pa.Table, columns: Sequence[Column]) -> pa.Table:

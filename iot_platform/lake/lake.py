@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import ColumnProperties, CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from iot_platform.contracts.arrow import arrow_schema
+from iot_platform.contracts.arrow import arrow_field, arrow_schema
 from iot_platform.contracts.tables import TABLES, Kind, TableContract
 from iot_platform.errors import HeldError, InputError, LakeError
 from iot_platform.lake.newest import Newest
@@ -117,7 +117,7 @@ class Lake:
         root = self.path(table)
         if found := self._newest.get(root):
             return found
-        snapshot = self.writable(table)
+        snapshot = self._opened(table)
         self._newest.keep(root, snapshot.version, snapshot)
         return snapshot
 
@@ -126,12 +126,34 @@ class Lake:
 
         Raises ``LakeError`` for a log that cannot be read.
         """
+        return self._widened(self._opened(table))
+
+    def _opened(self, table: str) -> Snapshot:
         contract = self.contract(table)
         try:
             return Snapshot(contract, self._open(table))
         except TableNotFoundError:
             self._create(table)
         return Snapshot(contract, self._open(table))
+
+    def _widened(self, snapshot: Snapshot) -> Snapshot:
+        """The table with every column that its contract has by now: those that it lacks are added to its schema, null in the
+        rows that are there. One small commit, no data written anew, and only by who is about to write."""
+        for _ in range(ATTEMPTS):
+            present = {field.name for field in snapshot.delta.schema().fields}
+            absent = [column for column in snapshot.contract.columns if column.name not in present]
+            if not absent:
+                return snapshot
+            named = Schema.from_arrow(pa.schema([arrow_field(column) for column in absent])).fields
+            try:
+                snapshot.delta.alter.add_columns(named)
+            except CommitFailedError:
+                pass  # somebody was faster, perhaps with the same columns: looked at again
+            except (DeltaError, OSError) as error:
+                raise self.unwritable(snapshot.contract.name, error) from None
+            snapshot = Snapshot(snapshot.contract, self._open(snapshot.contract.name))
+        name = snapshot.contract.name
+        raise LakeError(f"{name}: other writers leave no room for a commit", "Run it again; nothing was lost.")
 
     def _open(self, table: str, version: int | None = None) -> DeltaTable:
         try:

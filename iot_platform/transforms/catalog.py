@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from iot_platform.contracts.promoted import KEPT
 from iot_platform.contracts.tables import TABLES, Column, Kind, TableContract
 
 # What the registry adds by itself when it writes: how a row came to change is no part of any computation.
@@ -74,8 +75,12 @@ def _text(view: str) -> str:
 
 
 def code_version(transform: Transform) -> str:
-    """Changes with the transform's text and with what its table's contract holds, and with nothing else."""
-    return hashlib.sha256(f"{transform.sql}\n{held(transform.contract)!r}".encode()).hexdigest()[:16]
+    """Changes with the transform's text, with what its table's contract holds, and where it reads Bronze with what older
+    rows read from ``extras``; with nothing else."""
+    text = f"{transform.sql}\n{held(transform.contract)!r}"
+    if KEPT and any(source.table == "bronze/readings" for source in transform.inputs):
+        text += repr(sorted(KEPT.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def held(contract: TableContract) -> tuple[object, ...]:
