@@ -15,6 +15,8 @@ import select
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 
 LOOK_SECONDS = 0.25
@@ -31,10 +33,21 @@ def follow_parent() -> Callable[[], None] | None:
 
 def die_with(owner: int) -> None:
     """Have this process killed when its parent ends, however that happens; at once when that is not ``owner`` any more."""
+
+    def ends_alone() -> None:
+        if os.getppid() != owner:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def look() -> None:
+        while True:
+            ends_alone()
+            time.sleep(LOOK_SECONDS)
+
     if follow := follow_parent():
         follow()
-    if os.getppid() != owner:
-        os.kill(os.getpid(), signal.SIGKILL)
+        ends_alone()
+    else:
+        threading.Thread(target=look, daemon=True).start()
 
 
 def owner_is_gone(owner: int) -> bool:

@@ -185,11 +185,12 @@ class MessageProducer:
         """Whether the broker took something since messages failed that nobody tried to send again."""
         return self.failed > self._tried_again and not self.is_cut_off
 
-    def let_resend(self) -> None:
-        """Give the spool free for those who send it again."""
-        self._tried_again = self.failed
-        if self.spool:
-            self.spool.close()
+    def resent(self, *, is_cut_off: bool) -> None:
+        """Somebody sent the spool again; one whom the broker left meanwhile does it once more after the next answer."""
+        if is_cut_off:
+            self.is_cut_off = True
+        else:
+            self._tried_again = self.failed
 
     def wait(self, seconds: float) -> None:
         """Let time pass while acknowledgements are taken in."""

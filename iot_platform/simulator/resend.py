@@ -21,7 +21,7 @@ from iot_platform.simulator.spool import Outgoing, count_lines, parse_line, try_
 @dataclass
 class ResendResult:
     """``left``: messages that still wait, in their files; ``torn``: broken lines, set aside in ``<run>.torn``; ``busy``:
-    files that a run uses, which sends them itself."""
+    files that a run uses, which sends them itself; ``is_cut_off``: the broker went away again."""
 
     files: int = 0
     read: int = 0
@@ -29,6 +29,7 @@ class ResendResult:
     left: int = 0
     torn: int = 0
     busy: int = 0
+    is_cut_off: bool = False
     failure: str = ""
 
 
@@ -55,7 +56,7 @@ def resend(
             if not producer.is_cut_off and not is_stopped():
                 _file(path, producer, result, is_stopped, on_progress)
     result.left = sum(count_lines(path) for path in waiting_files(settings))
-    result.failure = producer.first_failure
+    result.failure, result.is_cut_off = producer.first_failure, producer.is_cut_off
     return result
 
 
@@ -121,7 +122,7 @@ def _forget(path: Path, fd: int, done: bytearray) -> None:
     if kept:
         rest.replace(path)
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)
         rest.unlink()
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from iot_platform.contracts.parse import ParseRules
-from iot_platform.errors import InputError
+from iot_platform.errors import InputError, ServiceError
 from iot_platform.local.process import locked
 from iot_platform.settings import Settings
 from iot_platform.simulator.declarations import declare_devices, iso
@@ -161,8 +161,15 @@ def _live(run: _Run, live: Live, started: float) -> SimulationResult:
 
     def send_again() -> None:
         nonlocal resent
-        producer.let_resend()
-        resent += resend(run.settings, is_stopped=run.is_stopped, delivery_seconds=run.delivery_seconds).delivered
+        if producer.spool:
+            producer.spool.close()
+        try:
+            again = resend(run.settings, is_stopped=run.is_stopped, delivery_seconds=run.delivery_seconds)
+        except ServiceError:
+            producer.resent(is_cut_off=True)
+        else:
+            resent += again.delivered
+            producer.resent(is_cut_off=again.is_cut_off)
 
     sender = LiveSender(
         run.fleet, run.devices, run.topics, name, run.rules, run.now, run.clock, run.is_stopped, run.on_sent, send_again

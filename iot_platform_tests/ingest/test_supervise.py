@@ -198,11 +198,13 @@ def test_a_stop_lets_the_worker_finish_and_one_that_does_not_is_ended(
     assert "did not end within" in running.said[-1]
 
 
-def test_a_worker_ends_with_a_supervisor_that_was_killed(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("without_the_kernel", ["", "supervisor.follow_parent = lambda: None; "], ids=["Linux", "elsewhere"])
+def test_a_worker_ends_with_a_supervisor_that_was_killed(tmp_path: Path, without_the_kernel: str) -> None:
     child = tmp_path / "child"
     body = (
-        "import os, sys, time; from pathlib import Path; from iot_platform.local.supervisor import die_with\n"
-        "die_with(int(sys.argv[-1])); Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(3600)"
+        "import os, sys, time; from pathlib import Path; from iot_platform.local import supervisor\n"
+        f"{without_the_kernel}supervisor.die_with(int(sys.argv[-1]))\n"
+        "Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(3600)"
     )
     parent = "import os, subprocess, sys; subprocess.run([*sys.argv[1:], str(os.getpid())])"
     owner = subprocess.Popen([sys.executable, "-c", parent, sys.executable, "-c", body, str(child)])
