@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Any
 
 from iot_platform.lake import Lake
+from iot_platform.lake.ledger import date_ledger, offset_ledger
 from iot_platform_tests.faults.late.oracle import Rows, World, recomputed
 from iot_platform_tests.parity.close import differences
 
@@ -34,14 +35,29 @@ def stored(lake: Lake, table: str) -> dict[date, Rows]:
     return found
 
 
-def assert_recomputed(lake: Lake, world: World, days: Iterable[date]) -> None:
-    """Every table holds for these dates exactly what the recomputation gives, and nothing for any other date."""
-    days = set(days)
+def assert_recomputed(
+    lake: Lake, world: World, days: Iterable[date], closed: Mapping[str, Mapping[date, Rows]] | None = None
+) -> None:
+    """Every table holds for these dates exactly what the recomputation gives, and nothing for any other date.
+
+    ``closed``: what dates held when they were closed, by table; they hold it still, to the last digit.
+    """
+    frozen = closed or {}
+    days = set(days) - {day for dates in frozen.values() for day in dates}
     expected = recomputed(world, days)
     for table in KEYS:
-        found = stored(lake, table)
-        for day in sorted(days | found.keys()):
+        found, kept = stored(lake, table), frozen.get(table, {})
+        for day, rows in kept.items():
+            assert found.get(day, {}) == rows, f"{table} {day} is closed, and was changed"
+        for day in sorted(days | (found.keys() - kept.keys())):
             _assert_equal(f"{table} {day}", expected[table].get(day, {}), found.get(day, {}))
+
+
+def assert_balanced(lake: Lake) -> None:
+    """Every row and every message is accounted for."""
+    wrong = [line for line in date_ledger(lake) if not line.is_balanced]
+    offsets = offset_ledger(lake)
+    assert not wrong and offsets.is_balanced, f"the ledger is not balanced: {wrong}; {offsets}"
 
 
 def _assert_equal(place: str, expected: Rows, found: Rows) -> None:

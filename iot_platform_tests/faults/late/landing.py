@@ -23,6 +23,7 @@ from iot_platform.ingest.redrive import redrive
 from iot_platform.ingest.sink import BronzeSink
 from iot_platform.lake import Lake
 from iot_platform.lake.quarantine import Chosen
+from iot_platform.lake.retention import closed_before
 from iot_platform_tests.faults.late.messages import TOPIC_OF, Held, Log, Taken
 from iot_platform_tests.ingest.kafka_batches import kafka_batch
 
@@ -95,10 +96,16 @@ class LocalStream:
         """What was refused is read by the settings' rules, and is taken from now on; the readings that it brought."""
         redrive(self.lake.settings, Chosen(), now=self.now())
         self.batches += 1
-        let_in = [replace(one, batch=self.batches) for one in self.refused]
+        closed = self.closed
+        let_in = [replace(one, batch=self.batches) for one in self.refused if one.said.moment.date() >= closed]
         self.taken += let_in
-        self.refused.clear()
+        self.refused = [one for one in self.refused if one.said.moment.date() < closed]
         return let_in
+
+    @property
+    def closed(self) -> date:
+        """The first date that is open."""
+        return closed_before(self.lake) or date.min
 
     def lose_checkpoint(self) -> None:
         shutil.rmtree(self.lake.settings.checkpoints / "bronze", ignore_errors=True)
@@ -151,7 +158,8 @@ class LocalStream:
         for held in fresh:
             self._landed.add((held.place.topic, held.place.partition, held.place.offset))
             if held.said:
-                where = self.taken if held.said.moment.date() >= self.first_date else self.refused
+                is_taken = held.said.moment.date() >= max(self.first_date, self.closed)
+                where = self.taken if is_taken else self.refused
                 where += [Taken(held.said, metric, value, held.place, self.batches) for metric, value in held.said.values]
 
 

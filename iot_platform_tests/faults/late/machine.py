@@ -28,17 +28,18 @@ from iot_platform.engines.registry import registry_is_stale, sync_registry
 from iot_platform.errors import InputError, LakeError
 from iot_platform.ingest.redrive import redrive
 from iot_platform.lake import Lake
+from iot_platform.lake.expiry import expire
 from iot_platform.lake.levels import Levels
 from iot_platform.lake.maintain import maintain
 from iot_platform.lake.quarantine import Chosen
 from iot_platform.lake.rollback import release, roll_back
 from iot_platform.settings import Settings
 from iot_platform.transforms.catalog import TRANSFORMS
-from iot_platform_tests.faults.late.compare import KEYS, assert_recomputed
+from iot_platform_tests.faults.late.compare import KEYS, assert_balanced, assert_recomputed, stored
 from iot_platform_tests.faults.late.fleet import CROWD, MINUTE, SPEAKS, Fleet, Piece, pieces
 from iot_platform_tests.faults.late.landing import LocalStream
 from iot_platform_tests.faults.late.messages import Log, Taken
-from iot_platform_tests.faults.late.oracle import DAY, EPOCH, Device, World, midnight, newest, registry
+from iot_platform_tests.faults.late.oracle import DAY, EPOCH, Device, Rows, World, midnight, newest, registry
 
 LANDING_PLACES = ("ingest.before_commits", "ingest.after_readings", "ingest.after_quarantine")
 REGISTRY_PLACES = ("after_metrics", "after_first_readings", "after_devices", "after_mark")
@@ -99,6 +100,7 @@ class LateData(RuleBasedStateMachine):
         self.stream = LocalStream(self.lake, self.fleet.log, lambda: self.fleet.now, FIRST_DATE)
         self.world = World(taken=self.stream.taken)
         self.pinned: Levels | None = None
+        self.closed: dict[str, dict[date, Rows]] = {table: {} for table in KEYS}
 
     def teardown(self) -> None:
         try:
@@ -178,7 +180,8 @@ class LateData(RuleBasedStateMachine):
                 made = materialize_date(self.lake, self.engine, TRANSFORMS[table], day, now=self.fleet.now)
                 assert not made.skipped, f"{table} {day} was asked for and is up to date"
         assert self._stale() == {}, "it does not come to rest"
-        assert_recomputed(self.lake, self.world, self._known_days())
+        assert_recomputed(self.lake, self.world, self._known_days(), self.closed)
+        assert_balanced(self.lake)
 
     @rule(shuffle=st.integers(0, 2**16), share=st.floats(0.1, 1), place=st.sampled_from(RUN_PLACES), nth=st.integers(1, 12))
     def run_and_die(self, shuffle: int, share: float, place: str, nth: int) -> None:
@@ -275,6 +278,18 @@ class LateData(RuleBasedStateMachine):
         close(self.lake, day)
         self.world.closed_until = max(self.world.closed_until, midnight(day) + DAY)
 
+    @rule(kept=st.sampled_from([3, 8]))
+    def close_and_expire(self, kept: int) -> None:
+        """Old dates are closed, as far as they are finished, and their Bronze goes: they stay as they are for good."""
+        self._drain_and_look()
+        self._synced_stale()
+        expire(Lake(self.settings.model_copy(update={"keep_bronze_days": kept})), self.fleet.now)
+        fresh = {day for day in self._known_days() if day < self.stream.closed} - self.closed["silver/readings"].keys()
+        assert_recomputed(self.lake, self.world, fresh, {table: self._open(table, fresh) for table in KEYS})
+        for table, dates in self.closed.items():
+            rows = stored(self.lake, table)
+            dates.update({day: rows.get(day, {}) for day in fresh})
+
     @rule(days=st.sampled_from([0, 0, 8]))
     def compact_and_vacuum(self, days: int) -> None:
         """Files are merged and old ones removed, old commits summed up: no date is asked for because of that."""
@@ -303,6 +318,10 @@ class LateData(RuleBasedStateMachine):
     def _known_days(self) -> set[date]:
         """Every date that a table may have rows of: those of readings, and those on which silence is judged."""
         return {*self.world.dates, *self._judged(registry(self.world).values(), newest(self.world.taken))}
+
+    def _open(self, table: str, fresh: set[date]) -> dict[date, Rows]:
+        """What a table holds of all dates but these: not what is looked at now."""
+        return {day: rows for day, rows in stored(self.lake, table).items() if day not in fresh}
 
     def _judged(self, devices: Iterable[Device], now: dict[str, datetime]) -> set[date]:
         """The dates on which these devices could have reported by now."""
@@ -342,13 +361,14 @@ class LateData(RuleBasedStateMachine):
         judged = bronze | self._judged(self._registered(), now)
         passed = {day for day in judged if any(_within(day, now[name]) != _within(day, reached.get(name)) for name in now)}
         one_day = ("sensor_windows", "device_type_windows", "location_hourly", "duration_p95", "anomaly_events")
-        return {
+        touched = {
             "silver/readings": silver,
             "silver/rejected_readings": own,
             **{f"gold/{name}": silver for name in one_day},
             "gold/daily_summary": summary | own,
             "gold/sensor_health": silver | passed,
         }
+        return {table: {day for day in days if day >= self.stream.closed} for table, days in touched.items()}
 
     def _registered(self) -> list[Device]:
         """The devices that the registry has by now: it takes in what landed at the next run."""
