@@ -48,7 +48,7 @@ def erase(
         _verify(lake, devices, as_json=as_json)
         return
     for one in devices:
-        if not (yes or resume or as_json):
+        if not (yes or resume):
             _ask(one)
         with step(f"Erase {one}") as line:
             result = erase_device(lake, Request(one, force, wait, on_step=line.doing))

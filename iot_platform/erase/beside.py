@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from iot_platform.erase.contents import Disk, bytes_name
 from iot_platform.erase.trace import Trace
 from iot_platform.settings import Settings
 
@@ -20,7 +21,7 @@ WORDS_GO = {"reports", "alerts"}  # written by one program at a time, read by pe
 MASKED = {"logs", "marts"}  # written on by processes that run: only as many bytes are put there as were
 # The lake and the published marts are verified on their own; Kafka's data expires; keys and jars hold no readings.
 PASSED = {"lake", "services", "java", "erase", "checkpoints"}
-DATABASES = {".duckdb", ".wal"}
+DATABASES = (".duckdb", ".wal", ".db-wal", ".db-shm", ".db-journal")  # looked into through what they belong to, or elsewhere
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,15 @@ def _files(settings: Settings) -> Iterator[Path]:
         )  # fmt: skip
         for name in sorted(files):
             path = Path(folder, name)
-            if path.is_file() and not path.is_symlink() and path.suffix not in DATABASES:
+            if path.is_file() and not path.is_symlink() and not path.name.endswith(DATABASES):
                 yield path
 
 
 def _names(path: Path, trace: Trace) -> bool:
+    # What a database was told last stands in the file beside it.
+    beside = [path.with_name(f"{path.name}-wal")] if path.suffix == ".db" else []
     try:
-        return trace.is_in(path.read_bytes())
+        return any(bytes_name(Disk(), str(one), trace) for one in [path, *beside] if one.exists())
     except OSError:  # gone meanwhile, or not ours to read
         return False
 
@@ -67,8 +70,8 @@ def _clean(settings: Settings, path: Path, trace: Trace) -> Cleaned:
             return Cleaned(shown, _redacted(path, trace))
         if part in MASKED:
             return Cleaned(shown, _masked(path, trace))
-        if part == "dagster" and path.suffix == ".db":
-            return Cleaned(shown, _in_database(path, trace))
+        if part == "dagster":
+            return Cleaned(shown, (_in_database if path.suffix == ".db" else _masked)(path, trace))
     except (OSError, sqlite3.Error) as error:
         return Cleaned(shown, todo=f"could not be cleaned ({error}); run it again")
     if part == "registry" and path.suffix == ".csv":

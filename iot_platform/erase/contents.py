@@ -17,6 +17,7 @@ from iot_platform.erase.trace import Trace
 
 PIECE = 8 * 2**20
 ROWS_AT_ONCE = 16_384
+ROWS_OF_BYTES = 128  # raw messages: a megabyte each, or more
 AROUND = 4096  # bytes on both sides of a piece's end, so that no token is cut
 
 
@@ -24,6 +25,14 @@ class Opener(Protocol):
     """pyarrow's file system, as far as it is needed here."""
 
     def open_input_file(self, path: str) -> Any: ...
+
+
+class Disk:
+    """Files of this machine."""
+
+    @staticmethod
+    def open_input_file(path: str) -> pa.NativeFile:
+        return pa.OSFile(path)
 
 
 def bytes_name(files: Opener, path: str, trace: Trace) -> bool:
@@ -48,7 +57,8 @@ def parquet_names(files: Opener, path: str, trace: Trace) -> bool:
         if trace.is_in(file.read()):
             return True
         names = [field.name for field in parquet.schema_arrow if _holds_text(field.type)]
-        for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=names):
+        rows = ROWS_OF_BYTES if any(holds_bytes(field.type) for field in parquet.schema_arrow) else ROWS_AT_ONCE
+        for batch in parquet.iter_batches(rows, columns=names):
             if any(any(trace.is_in(text) for text in likely(column, trace)) for column in batch.columns):
                 return True
     return False
@@ -89,6 +99,10 @@ def duckdb_names(path: Path, trace: Trace) -> list[str]:
             if any(trace.is_in(text) for batch in rows for name in names for text in likely(batch.column(name), trace)):
                 found.append(f"{schema}.{table}")
     return found
+
+
+def holds_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -45,7 +45,8 @@ def remake(
         finally:
             engine.close()
     days = {day for listed in Levels(lake).stale().values() for day in listed}
-    days |= _behind(lake) | ({*touched} if days else set())
+    # What was touched is looked at in any case: a date that lost all its rows is not everywhere known to be stale.
+    days |= _behind(lake) | {*touched}
     if not days:
         return Remade()
     select = LAYERS if has_marts(settings) else tuple(layer for layer in LAYERS if layer not in ("staging", "marts"))

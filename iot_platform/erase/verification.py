@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from iot_platform.erase.contents import bytes_name, duckdb_names, parquet_names
+from iot_platform.erase.contents import Disk, bytes_name, duckdb_names, parquet_names
 from iot_platform.erase.old_versions import all_files
 from iot_platform.erase.trace import Trace
 from iot_platform.lake.lake import Lake
@@ -52,7 +52,7 @@ def verify(lake: Lake, trace: Trace, on_file: Callable[[int], None] | None = Non
         tables = duckdb_names(path, trace)
         traces += [f"{path.name}: {table}" for table in tables]
         # Where another id contains this one, compression may well have cut that in two: only what is decoded tells then.
-        if not tables and not trace.others and bytes_name(_Disk(), str(path), trace):
+        if not tables and not trace.others and bytes_name(Disk(), str(path), trace):
             traces.append(path.name)
     return Verification(files, tuple(traces), tuple(unreadable))
 
@@ -62,9 +62,3 @@ def mart_files(settings: Settings) -> list[Path]:
     from iot_platform.marts.publish import build_file
 
     return [path for path in (settings.marts, build_file(settings)) if path.exists()]
-
-
-class _Disk:
-    @staticmethod
-    def open_input_file(path: str) -> pa.NativeFile:
-        return pa.OSFile(path)
