@@ -16,9 +16,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import typer
 
+from iot_platform.cli.ingest import ingest
 from iot_platform.errors import ServiceError
-from iot_platform.ingest import supervise
+from iot_platform.ingest import supervise, worker
 from iot_platform.ingest.progress import read_progress
 from iot_platform.ingest.standing import standing
 from iot_platform.ingest.supervise import Outcome, Supervisor
@@ -209,9 +211,36 @@ def test_a_worker_ends_with_a_supervisor_that_was_killed(tmp_path: Path, without
     parent = "import os, subprocess, sys; subprocess.run([*sys.argv[1:], str(os.getpid())])"
     owner = subprocess.Popen([sys.executable, "-c", parent, sys.executable, "-c", body, str(child)])
     assert wait_until(lambda: child.exists() and child.read_text() != "", PATIENCE_SECONDS)
-    worker = psutil.Process(int(child.read_text()))
+    follower = psutil.Process(int(child.read_text()))
     owner.kill()
     owner.wait()
-    assert wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 10)
+    assert wait_until(lambda: not follower.is_running() or follower.status() == psutil.STATUS_ZOMBIE, 10)
     orphan = subprocess.run([sys.executable, "-c", body, str(child), "1"], check=False)
     assert orphan.returncode == -signal.SIGKILL, "its owner was gone before it could listen"
+
+
+@pytest.fixture
+def signals_stay() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals_stay")
+def test_what_a_worker_cannot_begin_with_is_one_line_and_the_commands_exit_code(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = make_settings(kafka_bootstrap="127.0.0.1:1")
+    for name, value in nowhere.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(worker, "die_with", lambda owner: None)
+    assert worker.main(["--owner", "1"]) == 1
+    said = capfd.readouterr().err
+    assert said.startswith("iot: the Kafka broker at 127.0.0.1:1 does not answer") and said.count("\n") == 1
+    with pytest.raises(typer.Exit) as ended:
+        ingest(continuous=True)
+    assert ended.value.exit_code == 1
+    said, out = (told := capfd.readouterr()).err, told.out
+    assert said.startswith("iot: the Kafka broker") and said.count("\n") == 1 and out == ""
+    assert standing(nowhere).state == "failed"
