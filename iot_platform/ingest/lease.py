@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
-from iot_platform.errors import ServiceError
+from iot_platform.errors import PlatformError, ServiceError
 from iot_platform.local.process import ProcessIdentity, locked, read_state, wait_until, write_state
 from iot_platform.settings import Settings
 
@@ -110,11 +110,14 @@ def _beat(
     settings: Settings, mine: Holder, held: Lease, done: threading.Event, on_lost: Callable[[], None] | None
 ) -> None:
     while not done.wait(BEAT_SECONDS):
-        with locked(_lock_file(settings), LOCK_SECONDS):
-            now = _read(settings)
-            if now is not None and now.token == mine.token:
-                _write(settings, mine)
-                continue
+        try:
+            with locked(_lock_file(settings), LOCK_SECONDS):
+                now = _read(settings)
+                if now is not None and now.token == mine.token:
+                    _write(settings, mine)
+                    continue
+        except PlatformError:  # a full disk, a lock that is busy: the next beat may get through before the lease is stale
+            continue
         held.lost.set()
         if on_lost:
             on_lost()

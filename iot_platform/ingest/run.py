@@ -272,11 +272,13 @@ class Stream:
     ) -> StreamingQuery:
         """Start the query; Spark too when no session is given. Errors come as ``PlatformError``."""
         from iot_platform.engines.session import build_spark
-        from iot_platform.local.kafka import bootstrap
+        from iot_platform.local.kafka import admin_client, bootstrap
 
         # The JVM only moves bytes here: well compiled code gained nothing over a million messages.
         session = spark or build_spark(self.settings, APP_NAME, quick_start=True)
-        options = source_options(self.settings, bootstrap(self.settings), self.start.starting)
+        address = bootstrap(self.settings)
+        self._admin = admin_client(self.settings, address)
+        options = source_options(self.settings, address, self.start.starting)
         try:
             frame = session.readStream.format("kafka").options(**options).load()
             writer = (
@@ -323,10 +325,7 @@ class Stream:
 
         A topic made again under a running stream would be read on from where the old one ended, without a word.
         """
-        from iot_platform.local.kafka import admin_client, bootstrap
-
-        self._admin = self._admin or admin_client(self.settings, bootstrap(self.settings))
-        ids = topic_ids(self._admin, self.held.topic_ids)
+        ids = topic_ids(self._admin, self.held.topic_ids) if self._admin else {}
         if others := [topic for topic, known in self.held.topic_ids.items() if ids.get(topic, known) != known]:
             raise another_topic(others)
 

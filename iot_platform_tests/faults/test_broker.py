@@ -75,7 +75,7 @@ def test_a_broker_killed_under_load_costs_nothing_and_nobody_has_to_help(
 ) -> None:
     rng = random.Random(seed)
     settings = broker.settings
-    producer = Producer(settings, seed, rate=400)
+    producer = Producer(settings, seed, rate=200)
     recoveries: list[float] = []
     with ingesting(settings, "--continuous") as process, Watcher(settings).running(), producer.running():
         catches_up(settings, producer, process)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from iot_platform.cli import main
 from iot_platform.errors import PlatformError
 from iot_platform.ingest import drain
 from iot_platform.ingest.position import TABLES
 from iot_platform.lake import Lake
-from iot_platform_tests.faults.ingest_process import ingesting
 from iot_platform_tests.faults.oracle import judge
 from iot_platform_tests.faults.producer import Producer
 from iot_platform_tests.faults.watcher import Watcher
@@ -61,8 +61,9 @@ def in_the_way(folder: Path) -> Iterator[None]:
 
 
 def test_a_full_disk_for_the_tables_is_one_line_and_loses_nothing(
-    deployment: Settings, spark: SparkSession, mount_small_disk: MountSmallDisk, seed: int, fault_record: FaultRecord
-) -> None:
+    deployment: Settings, spark: SparkSession, mount_small_disk: MountSmallDisk, seed: int, fault_record: FaultRecord,
+    *, arm: Callable[[str], None], command: Callable[[], tuple[int, str]],
+) -> None:  # fmt: skip
     lake = deployment.home / "lake"
     is_mounted = mount_small_disk(lake)
     producer = Producer(deployment, seed, rate=0)
@@ -72,17 +73,40 @@ def test_a_full_disk_for_the_tables_is_one_line_and_loses_nothing(
         drain(deployment, spark)
         producer.send(3000)
         producer.finish()
-        failpoint = "" if is_mounted else "ingest.after_files=full"
-        with full(lake, 24 << 10) if is_mounted else nullcontext(), ingesting(deployment, failpoint=failpoint) as process:
-            assert process.wait() == 1, process.said
-            assert_one_line(process.said)
+        arm("" if is_mounted else "ingest.after_files=full")
+        with full(lake, 24 << 10) if is_mounted else nullcontext():
+            code, said = command()
+            assert code == 1, said
+            assert_one_line(said)
             assert not is_mounted or not unnamed_files(deployment)
+        arm("")
         began = time.monotonic()
         drain(deployment, spark)
         seconds = time.monotonic() - began
     verdict = judge(deployment, producer)
     fault_record(fault="5 disk full for the tables", injections=1, recovery_seconds=seconds, seed=seed, **verdict.counts)
     verdict.assert_exact()
+
+
+@pytest.fixture
+def command(
+    deployment: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[[], tuple[int, str]]:
+    """``iot ingest`` in this process, which has a Spark already: its exit code and what it said on stderr."""
+
+    def ingest() -> tuple[int, str]:
+        with monkeypatch.context() as patch:
+            for name, value in deployment.environment().items():
+                patch.setenv(name, value)
+            patch.setattr("sys.argv", ["iot", "ingest"])
+            try:
+                main()
+                code = 0
+            except SystemExit as ended:
+                code = ended.code if isinstance(ended.code, int) else 0
+        return code, capfd.readouterr().err
+
+    return ingest
 
 
 def unnamed_files(settings: Settings) -> set[Path]:

@@ -16,7 +16,7 @@ from iot_platform.lake import Lake
 from iot_platform.lake.query import connect
 from iot_platform.settings import Settings
 
-PAUSE_SECONDS = 0.25
+PAUSE_SECONDS = 0.5
 VIEWS = {READINGS: "bronze_readings", QUARANTINE: "bronze_quarantine"}
 Seen = dict[int, int]  # rows by ingest_seq, which is one batch's
 

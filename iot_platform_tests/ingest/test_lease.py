@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from iot_platform.errors import ServiceError
 from iot_platform.ingest import lease as leases
 from iot_platform.ingest.lease import holder, lease
-from iot_platform.local.process import ProcessIdentity, wait_until
+from iot_platform.local.process import ProcessIdentity, locked, wait_until
 from iot_platform.settings import Settings
 
 
@@ -98,3 +99,23 @@ def test_the_heart_beats_until_another_took_over(
         assert wait_until(held.lost.is_set, 10)
     assert lost == [True]
     assert json.loads(file(settings).read_text())["token"] == "other"
+
+
+def test_the_heart_beats_on_after_its_file_could_not_be_written(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.05)
+    with lease(settings, "continuous") as held:
+        folder = file(settings).parent
+        aside = folder.with_name("aside")
+        folder.rename(aside)
+        folder.write_text("a file where the folder should be")
+        failed = threading.Event()
+        monkeypatch.setattr(leases, "locked", lambda *given: (failed.set(), locked(*given))[1])
+        assert failed.wait(10)
+        folder.unlink()
+        aside.rename(folder)
+        before = holder(settings)
+        assert before is not None
+        assert wait_until(lambda: (now := holder(settings)) is not None and now.beat_at > before.beat_at, 10)
+        assert not held.lost.is_set()

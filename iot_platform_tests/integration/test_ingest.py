@@ -17,6 +17,7 @@ from iot_platform.contracts.timestamps import render
 from iot_platform.errors import LakeError, ServiceError
 from iot_platform.ingest import committed_offsets, drain, end_offsets, lag
 from iot_platform.ingest.position import QUARANTINE, READINGS
+from iot_platform.lake.ledger import offset_ledger
 from iot_platform.topics import create_topics
 from iot_platform_tests.contracts.messages import VALID
 from iot_platform_tests.contracts.test_refusals import CASES
@@ -118,6 +119,30 @@ def test_lateness_goes_on_across_drains(stream: Stream, spark: SparkSession) -> 
     assert first["is_late"].to_list() == [False, False, True, True, False, False]
     assert first["source"].to_list()[-1] == "a.csv"
     assert stream.readings.filter(pl.col("kafka_partition") == 1)["is_late"].to_list() == [False]
+
+
+def test_transactions_leave_offsets_without_a_record_and_the_ledger_says_how_many(
+    stream: Stream, spark: SparkSession
+) -> None:
+    """Offsets 0 to 2, a mark, 4 and 5 aborted, a mark, 7, a mark."""
+    from confluent_kafka import Producer
+
+    producer = Producer(
+        {"bootstrap.servers": stream.settings.kafka_bootstrap, "transactional.id": stream.topic("sensor_reading")}
+    )
+    producer.init_transactions(30)
+    for count, end in ((3, producer.commit_transaction), (2, producer.abort_transaction), (1, producer.commit_transaction)):
+        producer.begin_transaction()
+        for value in readings_at(*[now_us()] * count):
+            producer.produce(stream.topic("sensor_reading"), value=value, partition=0)
+        producer.flush(30)
+        end(30)
+    stream.send([b"bad"], partition=1)
+    drain(stream.settings, spark)
+    assert (stream.consumed(), stream.consumed(partition=1)) == ([0, 1, 2, 7], [0])
+    ledger = offset_ledger(stream.lake)
+    assert (ledger.consumed, ledger.bronze_messages, ledger.quarantined, ledger.without_record) == (5, 4, 1, 5)
+    assert ledger.is_balanced
 
 
 def test_a_missing_topic_is_named(kafka: Broker, make_settings: MakeSettings, topics_file: Path) -> None:
