@@ -5,6 +5,7 @@ PYTEST_ARGS ?=
 FAULT_TABLE ?= $(IOT_FAULT_TABLE)
 DEV_ARGS ?=
 PACKAGE_ARGS ?=
+TEST_WORKERS ?= 3
 
 help:  ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
@@ -15,11 +16,11 @@ setup:  ## virtual environment, locked packages, jars, .env; does only what is m
 demo: setup  ## the whole way once: Kafka, Spark, Dagster, dbt, on three simulated days
 	@.venv/bin/iot demo
 
-test: setup  ## every test, with coverage; PYTEST_ARGS="…" for pytest
-	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov $(or $(PYTEST_ARGS),--cov-fail-under=90)
+test: setup  ## every test, with coverage; PYTEST_ARGS="…" for pytest, TEST_WORKERS=2 where memory is short
+	@.venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --cov $(or $(PYTEST_ARGS),--cov-fail-under=90)
 
 test-long: setup  ## the fault matrix and soaks at full length, then the fault table; FAULT_TABLE=file.md keeps it
-	@IOT_FAULT_TABLE="$(FAULT_TABLE)" .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	@IOT_FAULT_TABLE="$(FAULT_TABLE)" .venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder \
 	  -m "long or faults" $(PYTEST_ARGS)
 	@.venv/bin/python -m iot_platform_tests.mutations
 

@@ -6,9 +6,10 @@ No test reads the developer's settings or touches the developer's state: every s
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 
 # These choose where jars come from and which Java runs; all other settings of the developer stay outside.
 KEPT = {"IOT_JAVA", "IOT_JAR_CACHE", "IOT_MAVEN_REPOSITORY"}
+TRACING = "COVERAGE_PROCESS_CONFIG"  # by which coverage's patch of subprocesses reaches them
+# Minutes each, most of them spent waiting for processes, so that others run beside them.
+LONGEST = (
+    "test_end_to_end", "test_demo", "test_backfill", "test_marts", "test_dev", "test_dbt_marts", "test_dagster",
+    "test_dagster_killed", "test_kills", "test_s3_lake", "test_spark_on_s3", "test_engines_on_demo_data",
+    "test_engines_agree",
+)  # fmt: skip
 __all__ = ["fault_record", "pytest_terminal_summary"]  # found here by pytest: the fault table of every run
 
 
@@ -49,7 +57,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long tests are left out unless they are asked for: by -m, or one by its name.
 
-    Files with the slowest tests come first (stable, so files stay whole): two workers then end at about the same time.
+    The longest files come first, then all that run services (stable, so files stay whole): no worker ends long after the
+    others because it began with a long file last.
     """
     for item in items:
         if "fault_record" in getattr(item, "fixturenames", ()):
@@ -58,8 +67,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    slow = ("integration", "parity")
-    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in slow))
+    places = {name: place for place, name in enumerate(LONGEST)}
+    slow = ("integration", "parity", "faults")
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        return places.get(item.path.stem, len(places)), not any(item.get_closest_marker(name) for name in slow)
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Coverage does not follow into the child processes of tests marked ``untraced``: it would cost them a third more."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("untraced"):
+            patch.delenv(TRACING, raising=False)
+        return (yield)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -148,11 +171,21 @@ def s3(session_home: Path) -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="session")
-def dbt_manifest(session_home: Path) -> Path:
-    """The dbt project's manifest, parsed once: for ``build_defs(settings, manifest=dbt_manifest)``."""
+def dbt_manifest(tmp_path_factory: pytest.TempPathFactory, _own_environment: None) -> Path:
+    """The dbt project's manifest, parsed once for all workers: for ``build_defs(settings, manifest=dbt_manifest)``."""
     from iot_platform.marts.build import manifest
 
-    return manifest(Settings(home=session_home / "dbt", _env_file=None))  # pyright: ignore[reportCallIssue]
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    return manifest(Settings(home=shared / "dbt", _env_file=None))  # pyright: ignore[reportCallIssue]
+
+
+@pytest.fixture
+def parsed_home(settings: Settings, dbt_manifest: Path) -> Path:
+    """This test's ``IOT_HOME``, in which the dbt project was parsed before: for tests that are not about the first start."""
+    settings.marts.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(dbt_manifest, settings.marts.with_name(dbt_manifest.name))
+    return settings.home
 
 
 @pytest.fixture

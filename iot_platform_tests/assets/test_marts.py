@@ -125,6 +125,7 @@ def made(result: RunResult, asset: str) -> list[tuple[date | None, int | None]]:
     return [(one.day, one.rows) for one in result.made if one.asset == asset]
 
 
+@pytest.mark.untraced
 def test_each_date_has_its_materialization_and_a_broken_one_is_named_and_publishes_nothing(
     settings: Settings, dbt_manifest: Path
 ) -> None:

@@ -143,6 +143,7 @@ def test_status_tells_what_is_pending(iot: Iot, settings: Settings) -> None:
         (("materialize", "--from", "1999-01-01"), "go beyond the partitions"),
     ],
 )
+@pytest.mark.usefixtures("parsed_home")
 def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(iot: Iot, arguments: tuple[str, ...], said: str) -> None:
     ran = iot(*arguments)
     assert ran.code == 2

@@ -17,7 +17,7 @@ from iot_platform_tests.integration.stream import Stream
 
 # Twenty times what the slowest step takes on an idle machine: a deadline is for a hang, not for a busy machine.
 PATIENCE_SECONDS = 300
-POLL_SECONDS = 0.5  # the web server has to answer each look, and runs share the machine with it
+POLL_SECONDS = 1.0  # the web server has to answer each look, and runs share the machine with it
 Answer = TypeVar("Answer")
 
 MATERIALIZATIONS = """

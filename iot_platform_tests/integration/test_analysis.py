@@ -24,7 +24,7 @@ from iot_platform.settings import PROJECT_ROOT, Settings
 from iot_platform_tests.integration.derived import rows_of
 from iot_platform_tests.integration.test_engines_on_demo_data import DATES, NOW, land
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.untraced]
 
 QUESTIONS = PROJECT_ROOT / "examples" / "analysis.sql"
 ANSWERS = PROJECT_ROOT / "examples" / "analysis.md"

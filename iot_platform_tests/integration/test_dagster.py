@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from iot_platform_tests.conftest import Broker, MakeSettings
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.untraced]
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 FIRST, SECOND = (TODAY - timedelta(days=3)), (TODAY - timedelta(days=2))
 DAILY = [transform.table for transform in daily_transforms()]

@@ -37,7 +37,7 @@ from iot_platform_tests.marts.small_lake import (
     summary,
 )
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.untraced]
 
 WEEK_BEFORE = date(2025, 12, 29)
 MIDNIGHT = datetime(2026, 1, 5, tzinfo=UTC)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from iot_platform_tests.conftest import Broker, MakeSettings
     from iot_platform_tests.s3_server import S3Server
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.untraced]
 
 P95 = "gold/duration_p95"
 

@@ -52,6 +52,8 @@ def begin(home: Path, until: str) -> tuple[subprocess.Popen[str], str]:
 
 
 @pytest.mark.integration
+@pytest.mark.untraced
+@pytest.mark.usefixtures("parsed_home")
 def test_everything_comes_up_and_a_kill_leaves_nothing_of_it(settings: Settings) -> None:
     process, said = begin(settings.home, "Ctrl-C")
     with process:

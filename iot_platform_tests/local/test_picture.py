@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import struct
 import zlib
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -14,12 +14,8 @@ from iot_platform.settings import PROJECT_ROOT
 
 
 @pytest.fixture(scope="module")
-def picture() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("iot_picture", PROJECT_ROOT / "deploy" / "picture.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def picture(deploy_program: Callable[[str], ModuleType]) -> ModuleType:
+    return deploy_program("picture")
 
 
 def png(pixels: np.ndarray, picture: ModuleType) -> bytes:

@@ -1,8 +1,8 @@
 """The set-up program's decisions; the set-up itself runs at the start of every ``make``."""
 
-import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -12,12 +12,8 @@ from iot_platform.settings import PROJECT_ROOT
 
 
 @pytest.fixture(scope="module")
-def setup() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("iot_setup", PROJECT_ROOT / "deploy" / "setup.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def setup(deploy_program: Callable[[str], ModuleType]) -> ModuleType:
+    return deploy_program("setup")
 
 
 def test_the_installers_own_hashes_come_from_the_lock(setup: ModuleType) -> None:
