@@ -20,7 +20,7 @@ test: setup  ## every test, with coverage; PYTEST_ARGS="…" for pytest, TEST_WO
 	@.venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --cov $(or $(PYTEST_ARGS),--cov-fail-under=90)
 
 test-long: setup  ## the fault matrix and soaks at full length, then the fault table; FAULT_TABLE=file.md keeps it
-	@IOT_FAULT_TABLE="$(FAULT_TABLE)" .venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder \
+	@IOT_FAULT_TABLE="$(FAULT_TABLE)" .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 	  -m "long or faults" $(PYTEST_ARGS)
 	@.venv/bin/python -m iot_platform_tests.mutations
 
