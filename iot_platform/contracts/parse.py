@@ -109,9 +109,8 @@ def _contract_of(topic: str, headers: Mapping[str, bytes | None], rules: ParseRu
     said = contract if _major(version) == contract.version else contract.of_version(_major(version))
     if said is None:
         declared = ", ".join(str(one.version) for one in contract.versions)
-        raise Refused(
-            "unknown_contract", f"{name} version {shown(version.decode('utf-8', 'replace'))} is not declared; declared: {declared}"
-        )
+        unknown = shown(version.decode("utf-8", "replace"))
+        raise Refused("unknown_contract", f"{name} version {unknown} is not declared; declared: {declared}")
     return said
 
 
