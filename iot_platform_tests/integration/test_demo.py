@@ -19,6 +19,7 @@ import pytest
 from iot_platform.local.kafka import running_service
 from iot_platform.local.process import wait_until
 from iot_platform.settings import Settings
+from iot_platform_tests.erase.erasable import traces
 
 pytestmark = pytest.mark.integration
 
@@ -127,7 +128,8 @@ def test_status_says_the_same_figures(home: Home, first: str) -> None:
     assert f"Offsets: {offsets['consumed']:,} consumed = {offsets['bronze_messages']:,} in Bronze" in first
     for topic in said["topics"].values():
         assert topic["lag"] is None and topic["end_offset"] is None and topic["committed_offset"] > 0
-    assert [name for name, table in said["tables"].items() if not table["rows"]] == ["ops/incidents"], "nothing went wrong"
+    empty = [name for name, table in said["tables"].items() if not table["rows"]]
+    assert empty == ["ops/incidents", "ops/erasures"], "nothing went wrong, and nobody was erased"
 
 
 def test_a_second_demo_sends_nothing_makes_nothing_and_leaves_all_as_it_was(home: Home, first: str) -> None:
@@ -139,3 +141,22 @@ def test_a_second_demo_sends_nothing_makes_nothing_and_leaves_all_as_it_was(home
     for title in ("p95 of event durations", "Health:", "Ledger:"):
         assert cells(again, title) == cells(first, title)
     assert home.is_quiet(), home.processes()
+
+
+@pytest.mark.usefixtures("first")
+def test_an_erased_device_is_in_no_file_of_the_lake_or_the_marts_and_the_ledger_says_so(home: Home) -> None:
+    device, folder = "environment-002", home.settings.home
+    before = home.status()
+    assert traces(folder / "lake", device) and traces(folder / "marts", device)
+    said = json.loads(home.iot("erase", "--device", device, "--yes", "--json"))
+    assert said["clean"] and said["tables"]["bronze/readings"]["device_before"] > 100
+    assert {name for name, table in said["tables"].items() if table["device_after"]} == set()
+    assert traces(folder / "lake", device) == traces(folder / "marts", device) == []
+    after = home.status()
+    assert after["offsets"]["balanced"] and all(row["balanced"] and not row["pending"] for row in after["ledger"])
+    assert after["offsets"]["consumed"] == before["offsets"]["consumed"] and after["offsets"]["erased"] > 100
+    assert [row["bronze"] for row in after["ledger"]] == [row["bronze"] for row in before["ledger"]]
+    known = json.loads(home.iot("query", f"select count(*) as n from devices where device_id = '{device}'", "--json"))
+    assert known == [{"n": 0}]
+    again = json.loads(home.iot("erase", "--device", device, "--yes", "--json"))
+    assert again["already_erased"] and again["clean"] and home.status() == after
