@@ -153,7 +153,7 @@ def _sorted_files(lake: Lake, contract: TableContract, day: date, files: list[st
                 filesystem.open_output_stream(target) as stream,
                 pq.ParquetWriter(stream, schema, **parquet_options(contract)) as writer,
             ):
-                while batch is not None and stream.tell() < TARGET_BYTES:
+                while batch is not None and (stats is None or stream.tell() < TARGET_BYTES):
                     writer.write_table(batch)
                     own = statistics(batch)
                     stats = own if stats is None else merged(stats, own)
