@@ -15,6 +15,7 @@ import psutil
 
 from iot_platform.ingest import committed_offsets, holder
 from iot_platform.local.process import wait_until
+from iot_platform.local.supervisor import follow_parent
 from iot_platform.settings import Settings
 
 PATIENCE_SECONDS = 150.0
@@ -76,6 +77,7 @@ def ingesting(settings: Settings, *options: str, failpoint: str = "") -> Iterato
         process = subprocess.Popen(
             [Path(sys.executable).with_name("iot"), "ingest", *options],
             env=settings.environment() | {"IOT_FAILPOINT": failpoint}, stdout=out, stderr=err, start_new_session=True,
+            preexec_fn=follow_parent(),  # noqa: PLW1509 - a test run that is killed must not leave it behind
         )  # fmt: skip
     try:
         yield IngestProcess(settings, process, stdout, stderr)
