@@ -377,3 +377,45 @@ def test_status_shows_what_expired(small: SmallLake) -> None:
     assert "bronze + expired = silver" in str(shown.title) and "expired" in [column.header for column in shown.columns]
     assert "expired" not in str(ledger_shown(ledger[-1:]).title)
     assert " + 18 expired: balanced" in offsets_shown(offset_ledger(small.lake).as_json())
+
+
+def test_the_marts_let_go_of_what_gold_has_lost(small: SmallLake) -> None:
+    import duckdb
+
+    from iot_platform.automation.marts_sensor import lake_levels, moved
+    from iot_platform.marts.sources import attach_lake
+
+    before = lake_levels(small.lake)
+    expire(small.lake, NOW)
+    found = moved(lake_levels(Lake(small.lake.settings)), before)
+    assert found and found.days == (date(2026, 3, 6), date(2026, 3, 7))  # a build of these dates is asked for
+    assert ("gold_sensor_windows", date(2026, 3, 7)) in found.inputs
+    with duckdb.connect() as connection:
+        attach_lake(connection, Lake(small.lake.settings))
+        ((oldest,),) = connection.execute("select min(event_date) from lake.gold.sensor_windows").fetchall()
+        assert oldest == OLDEST[WINDOWS]  # and finds nothing of them
+
+
+def test_what_the_published_marts_were_not_made_from_is_named(small: SmallLake) -> None:
+    import duckdb
+
+    from iot_platform.marts.untaken import untaken
+
+    lake = small.lake
+    assert untaken(lake) == {}  # no marts were ever built: nothing waits for them
+    published = lake.settings.marts
+    published.parent.mkdir(parents=True)
+    monday = date(2026, 3, 9)
+    week = sum(lake.snapshot(SILVER).recorded_level(monday + DAY * back) for back in range(7))
+    with duckdb.connect(str(published)) as connection:
+        connection.execute("create table _input_levels (model varchar, input varchar, event_date date, level hugeint)")
+        levels = [("m", "silver_readings", monday, week)]
+        for table in ("gold/sensor_windows", "gold/location_hourly"):
+            snapshot = lake.snapshot(table)
+            levels += [("m", snapshot.contract.view, day, snapshot.recorded_level(day)) for day in snapshot.rows_by_date]
+        levels = [row for row in levels if row[1:3] != ("gold_location_hourly", date(2026, 3, 8))]
+        connection.executemany("insert into _input_levels values (?, ?, ?, ?)", levels)
+    found = untaken(lake)
+    assert found["gold/location_hourly"] == [date(2026, 3, 8)] and "gold/sensor_windows" not in found
+    assert found[SILVER] == [day for day in dates(lake, SILVER) if not monday <= day < monday + DAY * 7]
+    assert found[SUMMARY] == dates(lake, SUMMARY)
