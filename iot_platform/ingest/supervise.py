@@ -21,12 +21,13 @@ from time import monotonic
 
 import psutil
 
-from iot_platform.errors import ServiceError
+from iot_platform.errors import PlatformError, ServiceError
 from iot_platform.ingest.broker import held_offsets
 from iot_platform.ingest.lag import lag_of
 from iot_platform.ingest.lease import holder
 from iot_platform.ingest.progress import Progress, iso, moment, read_progress
-from iot_platform.ingest.run import FINISH_SECONDS, DrainResult
+from iot_platform.ingest.result import DrainResult
+from iot_platform.ingest.run import FINISH_SECONDS
 from iot_platform.ingest.standstill import Look, Standstill, patience, pause
 from iot_platform.ingest.supervision import BEAT_SECONDS, Supervision, read_supervision, write_supervision
 from iot_platform.local.process import ProcessIdentity, locked, wait_until
@@ -39,6 +40,7 @@ LONGEST_INTERVAL_SECONDS = 15.0  # between two questions to the broker
 START_SECONDS = 120.0  # to start Spark takes a few seconds, on a machine that is short of everything many
 STOP_SECONDS = FINISH_SECONDS + 15.0
 END_SECONDS = 30.0
+TIDY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ class Supervisor:
         try:
             held = held_offsets(self.settings, [topic.name for topic in load_topics(self.settings).values()], BROKER_SECONDS)
             waiting = sum(topic.lag for topic in lag_of(held.offsets, ends).values())
-        except ServiceError:
+        except PlatformError:
             waiting = None
         return Look(monotonic(), ends, waiting)
 
@@ -237,4 +239,6 @@ def end_session(leader: subprocess.Popen[bytes]) -> None:
         leader.poll()
         return not pids
 
+    if leader.returncode == 0:  # Spark's JVM removes its temporary files
+        wait_until(lambda: not left(), TIDY_SECONDS)
     wait_until(killed, END_SECONDS)

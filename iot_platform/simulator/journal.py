@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from iot_platform.errors import ServiceError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 HEADER = "simulation"
 ANSWER_SECONDS = 10
 SILENCE_SECONDS = 20
+PAUSE_SECONDS = 0.1
 
 
 @dataclass
@@ -122,17 +124,24 @@ class TopicReader:
             raise _gone(topic, error.args[0].str()) from None
 
     def ends(self, topic: str, partitions: int) -> dict[int, int]:
-        """The offset that each partition's next record will get."""
-        from confluent_kafka import KafkaException, TopicPartition
+        """The offset that each partition's next record will get. A leader that moves, or was just chosen, is waited for."""
+        return {partition: self._end(topic, partition) for partition in range(partitions)}
 
-        found = {}
-        for partition in range(partitions):
+    def _end(self, topic: str, partition: int) -> int:
+        from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+        passing = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError._UNKNOWN_PARTITION)
+        deadline = monotonic() + ANSWER_SECONDS
+        while True:
+            left = deadline - monotonic()
             try:
-                _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_SECONDS)
+                _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=max(left, 0.1))
             except KafkaException as error:
+                if left > 0 and error.args[0].code() in passing:
+                    sleep(PAUSE_SECONDS)
+                    continue
                 raise _gone(topic, error.args[0].str()) from None
-            found[partition] = end
-        return found
+            return end
 
     def simulated(self, topic: str, begin: dict[int, int], ends: dict[int, int], window: str) -> Iterator[Delivered]:
         """The window's messages in that stretch; each one's ``tag`` is its place in the window."""
