@@ -36,7 +36,7 @@ import os, signal, subprocess, sys, threading, time
 from pathlib import Path
 from iot_platform.ingest.lease import lease
 from iot_platform.ingest.progress import ProgressLog
-from iot_platform.ingest.run import DrainResult
+from iot_platform.ingest.result import DrainResult
 from iot_platform.ingest.sink import BatchResult
 from iot_platform.settings import load_settings
 
