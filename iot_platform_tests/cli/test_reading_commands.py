@@ -77,7 +77,7 @@ def test_status_of_an_empty_home_is_empty_and_balanced(iot: Iot) -> None:
     found = iot("status", "--json").json
     assert found["ledger"] == []
     assert found["offsets"] == {
-        "consumed": 0, "bronze_messages": 0, "quarantined": 0, "redriven": 0, "erased": 0, "expired": 0,
+        "consumed": 0, "bronze_messages": 0, "quarantined": 0, "redriven": 0, "erased": 0, "expired": 0, "without_record": 0,
         "without_record": 0, "balanced": True,
     }  # fmt: skip
     assert all(topic["lag"] is None for topic in found["topics"].values())
@@ -189,3 +189,21 @@ def test_maintain_merges_what_lies_in_many_files_and_says_so(iot: Iot, settings:
     assert len(small.lake.snapshot("bronze/readings").active) == 1
     again = {row["table"]: row for row in iot("maintain", "--json").json}
     assert again["bronze/readings"]["files_merged"] == 0
+
+
+def test_maintain_says_what_would_go_before_anything_does(iot: Iot, settings: Settings) -> None:
+    small = SmallLake(Lake(settings))
+    small.ingest([{"event_time": at(DAY, 3)}], [{"event_date": DAY}])
+    kept = {"IOT_KEEP_QUARANTINE_DAYS": "5", "IOT_KEEP_BRONZE_DAYS": "5"}
+    shown = iot("maintain", "--dry-run", **kept)
+    assert shown.code == 0, shown.err
+    assert "bronze/quarantine: 1 date(s) with 1 rows have had their time" in shown.out
+    assert "bronze/readings: stays" in shown.out and "is not made from its newest inputs" in shown.out
+    assert len(small.rows("bronze/quarantine")) == 1
+    rows = {row["table"]: row for row in iot("maintain", "--json", **kept).json}
+    assert rows["bronze/quarantine"]["rows_expired"] == 1 and not small.rows("bronze/quarantine")
+    assert rows["bronze/readings"]["closed_before"] == DAY.isoformat() and "not made" in rows["bronze/readings"]["kept"]
+    assert iot("status", "--json").json["offsets"]["expired"] == 1
+    wrong = iot("maintain", "--date", "2026-03-01", "--from", "2026-03-01")
+    assert wrong.code == 2 and "say the same thing twice" in wrong.err
+    assert iot("maintain", IOT_KEEP_SILVER_DAYS="3").code == 2
