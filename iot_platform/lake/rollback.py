@@ -18,11 +18,12 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from iot_platform.contracts.arrow import arrow_schema
 from iot_platform.contracts.duckdb import select_files
-from iot_platform.errors import InputError, LakeError
+from iot_platform.errors import ClosedError, InputError, LakeError
 from iot_platform.lake.comparison import Comparison, compare
 from iot_platform.lake.date_versions import DateVersion, date_versions, is_possible, rollback_contract
 from iot_platform.lake.lake import Lake, writer_properties
 from iot_platform.lake.levels import Levels
+from iot_platform.lake.retention import closed_before
 from iot_platform.lake.snapshot import HOLDS, Snapshot, code_id, forced_id, held_id, level_id
 from iot_platform.lake.tombstones import read_tombstones
 from iot_platform.transforms.catalog import TRANSFORMS
@@ -55,9 +56,12 @@ def roll_back(
 
     ``undo``: only if the newest commit that changed the date is this one. Raises ``InputError`` for a table or version that
     cannot be meant, ``LakeError`` when files of that version are gone, when another run changes the date meanwhile, or when
-    the table cannot be written; nothing is committed then.
+    the table cannot be written; nothing is committed then. A closed date (``ClosedError``) stays as it is: what is made of
+    it could not follow, and what has expired would come back.
     """
     seen, known = _known(lake, table, day)
+    if (closed := closed_before(lake)) and day < closed:
+        raise ClosedError(table, day, closed)
     undone = known[0]
     if undo is not None and undone.version != undo:
         raise LakeError(f"{table} {day} was changed again meanwhile, by version {undone.version}", "Look at that one.")

@@ -419,3 +419,15 @@ def test_what_the_published_marts_were_not_made_from_is_named(small: SmallLake) 
     assert found["gold/location_hourly"] == [date(2026, 3, 8)] and "gold/sensor_windows" not in found
     assert found[SILVER] == [day for day in dates(lake, SILVER) if not monday <= day < monday + DAY * 7]
     assert found[SUMMARY] == dates(lake, SUMMARY)
+
+
+def test_no_rollback_brings_back_what_has_expired(small: SmallLake) -> None:
+    from iot_platform.errors import ClosedError
+    from iot_platform.lake.rollback import roll_back
+
+    expire(small.lake, NOW)
+    before = content(small.lake)
+    for day in (date(2026, 3, 6), CLOSED - DAY):
+        with pytest.raises(ClosedError, match="is closed and stays as it is"):
+            roll_back(small.lake, SILVER, day)
+    assert content(small.lake) == before
