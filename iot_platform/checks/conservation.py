@@ -116,6 +116,7 @@ def offsets_conserve(inspection: Inspection) -> Outcome:
             "redriven": ledger.redriven,
             "erased": ledger.erased,
             "expired": ledger.expired,
+            "without_record": ledger.without_record,
             "difference": missing,
             **shown([] if ledger.is_balanced else _misplaced(inspection)),
         },

@@ -77,7 +77,7 @@ def test_status_of_an_empty_home_is_empty_and_balanced(iot: Iot) -> None:
     found = iot("status", "--json").json
     assert found["ledger"] == []
     assert found["offsets"] == {
-        "consumed": 0, "bronze_messages": 0, "quarantined": 0, "redriven": 0, "erased": 0, "expired": 0, "without_record": 0,
+        "consumed": 0, "bronze_messages": 0, "quarantined": 0, "redriven": 0, "erased": 0, "expired": 0,
         "without_record": 0, "balanced": True,
     }  # fmt: skip
     assert all(topic["lag"] is None for topic in found["topics"].values())
