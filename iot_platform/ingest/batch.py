@@ -24,6 +24,8 @@ from iot_platform.errors import DataError
 from iot_platform.ingest.admission import ERASED, EVERYBODY, NOBODY, Admission, Judged, is_of_erased
 from iot_platform.lake.tombstones import Tombstones
 
+Place = tuple[str, int]  # topic and partition
+PARSED_OTHERWISE = Refusal("unknown_contract", "refused by the contracts of before, which were mended since: redrive it")
 LATE_US = 10 * 60 * 1_000_000
 COORDINATE_NAMES = tuple(column.name for column in COORDINATES)
 READING_NAMES = (*Reading._fields, "is_late", *COORDINATE_NAMES, "event_date")
@@ -55,6 +57,7 @@ class BatchRules:
     ``readings_from`` and ``refused_from``: where each table's own content ends; what lies below is already there.
     ``admission`` says who is let in. What lies below ``readings_from`` was judged before, by ``judged`` (oldest first; by
     none where that says nothing), and is judged by that again. ``erased``: whose payload is withheld, in any case.
+    ``landed``: where the contracts were changed between the two commits of a batch, the offsets that are among the readings.
     """
 
     parse: ParseRules
@@ -64,6 +67,7 @@ class BatchRules:
     admission: Admission = EVERYBODY
     judged: tuple[Judged, ...] = ()
     erased: Tombstones = NOBODY
+    landed: Mapping[Place, frozenset[int]] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -181,6 +185,10 @@ class Landing:
         parsed = parse_record(record, self.rules.parse)
         arrival = record.timestamp_us
         coordinates = record.topic, record.partition, record.offset, arrival
+        if self.rules.landed is not None and state.refused_from <= record.offset < state.readings_from:
+            parsed = as_before(parsed, record.offset in self.rules.landed.get(source, ()))
+            if parsed is None:
+                return
         is_late = False
         if isinstance(parsed, list):
             # Lateness counts whoever is let in: it must not change when a record is judged again.
@@ -221,6 +229,14 @@ class Landing:
             "ingested_at": self.stamp.began_us, "quarantined_at": self.stamp.began_us, "redriven_at": None,
         }  # fmt: skip
         return rows_of(table, names, rows, same)
+
+
+def as_before(parsed: list[Reading] | Refusal, is_there: bool) -> list[Reading] | Refusal | None:
+    """What becomes of a record whose readings' commit was made under other contracts, for the commit to quarantine: nothing
+    where it is among the readings, else it is refused, whatever today's contracts say of it. A redrive takes it."""
+    if is_there:
+        return None
+    return parsed if isinstance(parsed, Refusal) else PARSED_OTHERWISE
 
 
 def rows_of(

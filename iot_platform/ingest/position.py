@@ -48,6 +48,7 @@ class Position:
     newest_by_partition: Ends = field(default_factory=dict)
     newest_by_contract: dict[str, int] = field(default_factory=dict)
     topic_ids: dict[str, str] = field(default_factory=dict)  # as the broker named them when they were read
+    parsed_by: str = ""  # the contracts (their fingerprint) by which the newest batch of readings was parsed
     judged: list[dict[str, Any]] = field(default_factory=list)  # by which admissions the readings were judged: ``judged_by``
 
     @property
@@ -97,6 +98,8 @@ def read_position(lake: Lake) -> Position:
         position.tables[table] = TablePosition(_int_keys(ends), _transactions(snapshot.delta, table), is_exact)
         position.ingest_seq = max(position.ingest_seq, int(metadata.get("ingest_seq", 0)))
         position.topic_ids |= metadata.get("topic_ids", {})
+        if table == READINGS:
+            position.parsed_by = metadata.get("parsed_by", "")
         if table == READINGS:
             position.judged = judged_by(metadata)
         raise_newest(position, metadata.get("newest_by_partition", {}), metadata.get("newest_by_contract", {}))

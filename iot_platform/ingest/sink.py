@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from iot_platform.contracts.parse import ParseRules
+from iot_platform.contracts.duckdb import select_files
+from iot_platform.contracts.parse import ParseRules, fingerprint
 from iot_platform.contracts.timestamps import EPOCH
 from iot_platform.errors import LakeError
 from iot_platform.failpoints import reach
@@ -21,7 +22,7 @@ from iot_platform.ingest.admission import InForce, judged_before, read_admission
 from iot_platform.ingest.batch import BatchRules, BatchSummary, Stamp
 from iot_platform.ingest.files import FILE, SUMMARY, DataFile, Writer
 from iot_platform.ingest.generation import Start
-from iot_platform.ingest.position import QUARANTINE, READINGS, Ends, app_id, commit_metadata, raise_newest
+from iot_platform.ingest.position import QUARANTINE, READINGS, Ends, Position, app_id, commit_metadata, raise_newest
 from iot_platform.ingest.transactions import ExpectedMoved, commit_once
 from iot_platform.lake.lake import Lake
 
@@ -74,6 +75,9 @@ class BronzeSink:
         self._on_batch = on_batch
         self._verify = verify
         self._judged = list(start.position.judged)
+        self._parsed_by = fingerprint(rules)
+        by_others = start.position.parsed_by not in ("", self._parsed_by)
+        self._landed_otherwise = landed_by_half(lake, start.position) if by_others else None
         self._ends = {table: start.position.tables[table].ends for table in (READINGS, QUARANTINE)}
 
     def __call__(self, frame: DataFrame, batch_id: int) -> None:
@@ -107,6 +111,7 @@ class BronzeSink:
             figures = {
                 "batch_id": stamp.batch_id, "ingest_seq": stamp.ingest_seq, "messages": summary.messages,
                 "records": summary.records, "readings": summary.readings, "quarantined": summary.refused,
+                "parsed_by": self._parsed_by,
             }  # fmt: skip
             reach("ingest.before_commits")
             try:
@@ -136,8 +141,9 @@ class BronzeSink:
     def _batch_rules(self, newest: Ends, in_force: InForce) -> BatchRules:
         judged = judged_before(self._judged, in_force.erased)
         return BatchRules(
-            self.rules, newest, self._ends[READINGS], self._ends[QUARANTINE], in_force.admission, judged, in_force.erased
-        )
+            self.rules, newest, self._ends[READINGS], self._ends[QUARANTINE], in_force.admission, judged, in_force.erased,
+            self._landed_otherwise,
+        )  # fmt: skip
 
     def _commit(
         self, table: str, files: list[DataFile], ranges: Ranges, figures: Mapping[str, Any], in_force: InForce
@@ -181,6 +187,32 @@ class BronzeSink:
         return any(
             end > own.get(topic, {}).get(partition, 0) for topic, ends in until.items() for partition, end in ends.items()
         )
+
+
+def landed_by_half(lake: Lake, position: Position) -> dict[tuple[str, int], frozenset[int]] | None:
+    """The offsets that are among the readings, where quarantine does not have its part of their batch yet; None where every
+    batch is in both tables. At most the offsets of one batch."""
+    readings, quarantine = (position.tables[table].ends for table in (READINGS, QUARANTINE))
+    open_from = {
+        (topic, partition): quarantine.get(topic, {}).get(partition, 0)
+        for topic, ends in readings.items()
+        for partition, end in ends.items()
+        if quarantine.get(topic, {}).get(partition, 0) < end
+    }
+    if not open_from:
+        return None
+    found: dict[tuple[str, int], set[int]] = {place: set() for place in open_from}
+    snapshot = lake.snapshot(READINGS)
+    source = select_files(snapshot.contract, snapshot.files())
+    with lake.reading(READINGS) as connection:
+        rows = connection.execute(
+            f"select distinct topic, kafka_partition, kafka_offset from ({source}) where kafka_offset >= $lowest",
+            {"lowest": min(open_from.values())},
+        ).fetchall()
+    for topic, partition, offset in rows:
+        if offset >= open_from.get((topic, partition), offset + 1):
+            found[topic, partition].add(offset)
+    return {place: frozenset(offsets) for place, offsets in found.items()}
 
 
 def merged(ends: Mapping[str, Mapping[int, int]], ranges: Ranges) -> Ends:

@@ -51,6 +51,12 @@ class Landed:
         for table in ("bronze/readings", "bronze/quarantine"):
             lake.ensure(table)
 
+    def repeat(self, values: Sequence[Mapping[str, Any] | bytes | None], contract: str = "sensor_reading") -> None:
+        """The same batch again, as after a restart: its readings, its quarantine, or both may be in the tables."""
+        self._next[TOPIC_OF[contract], 0] -= len(values)
+        self.batch -= 1
+        self.land(values, contract)
+
     def land(
         self, values: Sequence[Mapping[str, Any] | bytes | None], contract: str = "sensor_reading", *, partition: int = 0,
         arrival_us: int = ARRIVAL_US, headers: Sequence[tuple[str, bytes | None]] = (),

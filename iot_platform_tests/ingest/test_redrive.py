@@ -280,6 +280,29 @@ def test_another_redrive_and_a_batch_between_look_and_commit_double_nothing(
     assert_each_once(lake, 4)
 
 
+def test_a_batch_that_landed_by_half_before_the_contract_was_mended_is_judged_as_it_was(
+    lake: Lake, landed: Landed, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(name: str) -> None:
+        if name == "ingest.after_readings":
+            raise Death
+
+    batch = [event(0, "normal"), event(1), b"{", event(2, "normal"), event(3)]
+    with monkeypatch.context() as dying:
+        dying.setattr("iot_platform.ingest.sink.reach", die)
+        with pytest.raises(Death):
+            landed.land(batch, EVENT)
+    assert len(rows(lake, "bronze/quarantine")) == 0
+    mend()
+    landed.repeat(batch, EVENT)
+    held = rows(lake, "bronze/quarantine").select("kafka_offset", "reason").rows()
+    assert held == [(1, "unknown_contract"), (2, "not_json"), (4, "unknown_contract")]
+    assert offset_ledger(lake).is_balanced
+    landed.land([event(5)], EVENT)  # goes on by the contracts of today
+    assert again(lake).redriven == 2
+    assert_each_once(lake, 5)
+
+
 def test_what_a_date_that_was_closed_would_get_stays_in_quarantine(
     lake: Lake, landed: Landed, mend: Callable[[], None]
 ) -> None:
