@@ -63,6 +63,8 @@ def _names(path: Path, trace: Trace) -> bool:
 def _clean(settings: Settings, path: Path, trace: Trace) -> Cleaned:
     shown = str(path.relative_to(settings.home))
     part = path.relative_to(settings.home).parts[0]
+    if not trace.is_distinct:
+        return Cleaned(shown, todo="the id may be a word or a number there: look yourself")
     try:
         if part in LINES_GO:
             return Cleaned(shown, _without_lines(path, trace))

@@ -5,7 +5,7 @@ What belongs here: reading one file, in pieces, whatever its size. Which files, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,17 +46,15 @@ def bytes_name(files: Opener, path: str, trace: Trace) -> bool:
     return False
 
 
-def parquet_names(files: Opener, path: str, trace: Trace) -> bool:
-    """Whether any decoded value of a Parquet file, at whatever depth, or its footer holds the id as a token.
+def parquet_names(files: Opener, path: str, trace: Trace, passed: Collection[str] = ()) -> bool:
+    """Whether any decoded value of a Parquet file, at whatever depth, holds the id as a token; ``passed``: columns that are
+    not looked at.
 
     Its compressed bytes say nothing: they may cut any other text so that the id seems to stand there.
     """
     with files.open_input_file(path) as file:
         parquet = pq.ParquetFile(file)
-        file.seek(file.size() - parquet.metadata.serialized_size - 8)
-        if trace.is_in(file.read()):
-            return True
-        names = [field.name for field in parquet.schema_arrow if _holds_text(field.type)]
+        names = [field.name for field in parquet.schema_arrow if _holds_text(field.type) and field.name not in passed]
         rows = ROWS_OF_BYTES if any(holds_bytes(field.type) for field in parquet.schema_arrow) else ROWS_AT_ONCE
         for batch in parquet.iter_batches(rows, columns=names):
             if any(any(trace.is_in(text) for text in likely(column, trace)) for column in batch.columns):
@@ -83,8 +81,8 @@ def likely(column: pa.Array, trace: Trace) -> Iterator[str | bytes]:
             yield from column.filter(found).to_pylist()
 
 
-def duckdb_names(path: Path, trace: Trace) -> list[str]:
-    """The tables of a DuckDB file, as ``schema.table``, of which a value holds the id as a token."""
+def duckdb_names(path: Path, trace: Trace, passed: Collection[str] = ()) -> list[str]:
+    """The tables of a DuckDB file, as ``schema.table``, of which a value holds the id as a token; ``passed`` as above."""
     import duckdb
 
     found: list[str] = []
@@ -95,7 +93,7 @@ def duckdb_names(path: Path, trace: Trace) -> list[str]:
         for schema, table in tables:
             # A cursor each: one that was left before its end would keep the next from beginning.
             rows = connection.cursor().table(f'"{schema}"."{table}"').to_arrow_reader(ROWS_AT_ONCE)
-            names = [field.name for field in rows.schema if _holds_text(field.type)]
+            names = [field.name for field in rows.schema if _holds_text(field.type) and field.name not in passed]
             if any(trace.is_in(text) for batch in rows for name in names for text in likely(batch.column(name), trace)):
                 found.append(f"{schema}.{table}")
     return found

@@ -15,12 +15,14 @@ from deltalake.exceptions import DeltaError
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
 
 from iot_platform.erase.contents import parquet_names
+from iot_platform.erase.texts import passed_columns
 from iot_platform.erase.trace import Trace
 from iot_platform.lake.lake import Lake
 
 LOG = "_delta_log/"
 CHECKPOINT = ".checkpoint"
 PART = ".erase.part"
+OF_THE_TABLE = frozenset({"metaData", "protocol", "txn"})
 
 
 def files_of(lake: Lake, table: str) -> tuple[FileSystem, str, list[str]]:
@@ -45,7 +47,7 @@ def remove_old_files(lake: Lake, table: str, trace: Trace) -> int:
         if path.startswith(LOG) or not path.endswith(".parquet") or path in active:
             continue
         try:
-            if parquet_names(filesystem, f"{folder}/{path}", trace):
+            if parquet_names(filesystem, f"{folder}/{path}", trace, passed_columns(lake.contract(table))):
                 filesystem.delete_file(f"{folder}/{path}")
                 removed += 1
         except FileNotFoundError:
@@ -59,7 +61,7 @@ def redact_log(lake: Lake, table: str, trace: Trace) -> tuple[int, int]:
     """Write a new checkpoint and take the id out of what is older; entries rewritten, and old checkpoints removed."""
     filesystem, folder, paths = files_of(lake, table)
     entries = [path for path in paths if path.startswith(LOG)]
-    if not any(_names(filesystem, f"{folder}/{path}", trace) for path in entries):
+    if not any(log_names(filesystem, f"{folder}/{path}", trace) for path in entries):
         return 0, 0
     snapshot = lake.writable(table)
     try:
@@ -79,20 +81,30 @@ def redact_log(lake: Lake, table: str, trace: Trace) -> tuple[int, int]:
     return rewritten, removed
 
 
-def _names(filesystem: FileSystem, path: str, trace: Trace) -> bool:
+def log_names(filesystem: FileSystem, path: str, trace: Trace) -> bool:
+    """Whether a file of the log names the device; what the log says of the table itself, in our words, is no trace."""
     if path.endswith(".parquet"):
-        return parquet_names(filesystem, path, trace)
-    with filesystem.open_input_file(path) as file:
-        return trace.is_in(file.read())
+        return parquet_names(filesystem, path, trace, OF_THE_TABLE)
+    return _cleaned(filesystem, path, trace) is not None
 
 
-def _rewrite(filesystem: FileSystem, path: str, trace: Trace) -> int:
+def _cleaned(filesystem: FileSystem, path: str, trace: Trace) -> bytes | None:
+    """The entry without the id; None where it does not name the device."""
     with filesystem.open_input_file(path) as file:
         text = bytes(file.read())
     if not trace.is_in(text):
+        return None
+    before = [json.loads(line) for line in text.splitlines() if line.strip()]
+    after = [_clean(json.loads(line), trace) for line in text.splitlines() if line.strip()]
+    if before == after:
+        return None
+    return "".join(json.dumps(action, separators=(",", ":")) + "\n" for action in after).encode()
+
+
+def _rewrite(filesystem: FileSystem, path: str, trace: Trace) -> int:
+    content = _cleaned(filesystem, path, trace)
+    if content is None:
         return 0
-    actions = [_clean(json.loads(line), trace) for line in text.splitlines() if line.strip()]
-    content = "".join(json.dumps(action, separators=(",", ":")) + "\n" for action in actions).encode()
     # The entry is there, whole, at any moment: renamed over on a disk; a bucket shows an object when it is complete.
     is_disk = isinstance(filesystem, LocalFileSystem)
     part = f"{path}{PART}" if is_disk else path
@@ -105,11 +117,17 @@ def _rewrite(filesystem: FileSystem, path: str, trace: Trace) -> int:
 
 def _clean(action: dict[str, Any], trace: Trace) -> dict[str, Any]:
     """A log action without the id. Bounds of columns go where they name it: which rows a file had, nobody asks any more."""
-    for body in action.values():
-        if isinstance(body, dict) and trace.is_in(body.get("stats") or ""):
+    for name, body in action.items():
+        if not isinstance(body, dict) or name in OF_THE_TABLE:
+            continue
+        if trace.is_in(body.get("stats") or ""):
             stats = json.loads(body["stats"])
             body["stats"] = json.dumps({"numRecords": stats.get("numRecords")})
-    return trace.redacted_json(action)
+        parameters = body.get("operationParameters") or {}
+        for parameter in parameters:
+            if "redicate" in parameter:  # predicate, matchedPredicates, …
+                parameters[parameter] = trace.redacted_json(parameters[parameter])
+    return action
 
 
 def all_files(lake: Lake) -> Iterator[str]:

@@ -25,14 +25,23 @@ from iot_platform.lake.snapshot import Snapshot, changed_id
 
 BRONZE = "bronze/readings"
 ROWS_AT_ONCE = 65_536
-# Names of the platform's own or of things: a device is never called so, and without them rows lose their meaning.
-NAMES = frozenset({"device_id", "contract", "metric", "topic", "asset", "check_name", "pipeline_version", "device_hash"})
+# Names of the platform's own, and attributes that many devices share: they name no device, and rows mean nothing without.
+NAMES = frozenset({
+    "device_id", "contract", "metric", "topic", "asset", "check_name", "pipeline_version", "device_hash",
+    "device_type", "unit", "status", "site", "zone", "state", "firmware", "detector",
+})  # fmt: skip
 
 
 def text_columns(contract: TableContract) -> list[str]:
     """The columns in which people or other devices may have named a device."""
     texts = [column for column in contract.columns if column.kind is Kind.STRING and not column.allowed]
     return [column.name for column in texts if column.name not in NAMES]
+
+
+def passed_columns(contract: TableContract) -> frozenset[str]:
+    """The columns that name no device whatever stands there; a column ``device_id`` is not among them."""
+    closed = {column.name for column in contract.columns if column.allowed}
+    return (NAMES | closed) - {"device_id"}
 
 
 def named_in(lake: Lake, snapshot: Snapshot, trace: Trace) -> set[date | None]:

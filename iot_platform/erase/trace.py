@@ -42,13 +42,21 @@ class Trace:
         return tuple(dict.fromkeys(text.encode("utf-8", "surrogatepass") for text in self.spellings))
 
     @cached_property
+    def is_distinct(self) -> bool:
+        """Whether the id can be told from words and numbers. ``413`` or ``value`` are it only where they stand as a text of
+        their own: in quotes that no colon follows, or alone."""
+        return any(one.isalpha() for one in self.device_id) and any(one.isdigit() for one in self.device_id)
+
+    @cached_property
     def _pattern(self) -> re.Pattern[str]:
         # Ids of others come first, the longest first, so that they are passed over whole.
         others = sorted({text for one in self.others for text in (one, *_escaped(one))}, key=len, reverse=True)
         passed = "|".join(re.escape(text) for text in others)
         wanted = "|".join(re.escape(text) for text in self.spellings)
-        found = rf"(?<!{IN_A_TOKEN})(?P<id>{wanted})(?!{IN_A_TOKEN})"
-        # An escape before it (\n, \t, \u0022) ends in a letter or digit and is none of the token.
+        if self.is_distinct:
+            found = rf"(?<!{IN_A_TOKEN})(?P<id>{wanted})(?!{IN_A_TOKEN})"
+        else:
+            found = rf"(?<=[\"'])(?P<id>{wanted})(?=\\*[\"'](?!\s*:))"
         return re.compile(rf"(?:{passed})|{found}" if passed else found)
 
     def is_in(self, text: str | bytes | None) -> bool:
@@ -59,7 +67,9 @@ class Trace:
             if not any(needle in text for needle in self.needles):
                 return False
             text = text.decode("utf-8", "replace")
-        elif not any(spelling in text for spelling in self.spellings):
+        if text == self.device_id:
+            return True
+        if not any(spelling in text for spelling in self.spellings):
             return False
         return any(match["id"] for match in self._pattern.finditer(text))
 
@@ -69,6 +79,8 @@ class Trace:
 
     def redacted(self, text: str) -> str:
         """The text with ``[erased]`` in the place of each trace."""
+        if text == self.device_id:
+            return ERASED
         return self._pattern.sub(lambda match: ERASED if match["id"] else match[0], text)
 
     def redacted_json(self, value: Any) -> Any:

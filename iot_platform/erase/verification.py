@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from iot_platform.erase.contents import Disk, bytes_name, duckdb_names, parquet_names
-from iot_platform.erase.old_versions import all_files
+from iot_platform.contracts.tables import TABLES
+from iot_platform.erase.contents import bytes_name, duckdb_names, parquet_names
+from iot_platform.erase.old_versions import LOG, all_files, log_names
+from iot_platform.erase.texts import NAMES, passed_columns
 from iot_platform.erase.trace import Trace
 from iot_platform.lake.lake import Lake
 from iot_platform.settings import Settings
@@ -39,21 +41,23 @@ def verify(lake: Lake, trace: Trace, on_file: Callable[[int], None] | None = Non
         if on_file:
             on_file(files)
         shown = path.removeprefix(f"{root}/")
-        look = parquet_names if path.endswith(".parquet") else bytes_name
+        table = TABLES.get("/".join(shown.split("/")[:2]))
         try:
-            if look(filesystem, path, trace):
+            if LOG in path:
+                is_named = log_names(filesystem, path, trace)
+            elif path.endswith(".parquet"):
+                is_named = parquet_names(filesystem, path, trace, passed_columns(table) if table else ())
+            else:
+                is_named = bytes_name(filesystem, path, trace)
+            if is_named:
                 traces.append(shown)
         except FileNotFoundError:
             continue  # replaced while this ran
-        except (OSError, pa.ArrowException):
+        except (OSError, ValueError, pa.ArrowException):
             unreadable.append(shown)
     for path in mart_files(lake.settings):
         files += 1
-        tables = duckdb_names(path, trace)
-        traces += [f"{path.name}: {table}" for table in tables]
-        # Where another id contains this one, compression may well have cut that in two: only what is decoded tells then.
-        if not tables and not trace.others and bytes_name(Disk(), str(path), trace):
-            traces.append(path.name)
+        traces += [f"{path.name}: {table}" for table in duckdb_names(path, trace, NAMES - {"device_id"})]
     return Verification(files, tuple(traces), tuple(unreadable))
 
 

@@ -40,10 +40,10 @@ def test_it_is_no_part_of_a_longer_token(text: str) -> None:
 
 
 def test_ids_of_other_devices_that_contain_it_are_passed_over() -> None:
-    trace = Trace.of("413", {"413", "413/co2", "hall/413", "413/co2/2", "414"})
-    assert trace.others == ("413/co2", "413/co2/2", "hall/413")
-    assert not trace.is_in('{"sensor_id": "413/co2", "gateway": "hall/413", "third": "413/co2/2"}')
-    assert trace.redacted('["413/co2", "413", "413/no2"]') == f'["413/co2", "{ERASED}", "{ERASED}/no2"]'
+    trace = Trace.of("r4", {"r4", "r4/co2", "hall/r4", "r4/co2/2", "r5"})
+    assert trace.others == ("hall/r4", "r4/co2", "r4/co2/2")
+    assert not trace.is_in('{"sensor_id": "r4/co2", "gateway": "hall/r4", "third": "r4/co2/2"}')
+    assert trace.redacted('["r4/co2", "r4", "r4/no2"]') == f'["r4/co2", "{ERASED}", "{ERASED}/no2"]'
 
 
 @pytest.mark.parametrize("device", ["gerät-7", 'a"b', "tab\tid", "back\\slash", "a b", "d'quote", "50%", "a.b*c", "😀"])
@@ -73,3 +73,18 @@ def test_it_agrees_with_a_plain_look_at_the_tokens(text: str) -> None:
     assert DEVICE.is_in(text) == ("dev-1" in re.findall(r"[A-Za-z0-9_-]+", text))
     assert not DEVICE.is_in(DEVICE.redacted(text))
     assert [text[start:end] for start, end in DEVICE.places(text)] == ["dev-1"] * len(DEVICE.places(text))
+
+
+@pytest.mark.parametrize(
+    ("device", "text", "is_found"),
+    [
+        ("413", '{"sensor_id": "413"}', True), ("413", '{"value": 413}', False), ("413", "413", True),
+        ("413", r'"{\"device_id\":\"413\"}"', True), ("413", "device_id = '413'", True), ("413", "room 413", False),
+        ("value", '{"value": 1}', False), ("value", '{"sensor_id": "value", "value": 1}', True),
+        ("nobody", "nobody knows", False),
+    ],
+)  # fmt: skip
+def test_a_plain_word_or_number_is_the_id_only_as_a_text_of_its_own(device: str, text: str, is_found: bool) -> None:
+    trace = Trace(device)
+    assert trace.is_in(text) is is_found and trace.is_in(text.encode()) is is_found
+    assert (trace.redacted(text) != text) is is_found and not trace.is_in(trace.redacted(text))
