@@ -148,7 +148,9 @@ print(json.dumps({
 """
 
 
-@pytest.mark.parametrize("older", ["", ", older=Older.EXTRAS"], ids=["null", "extras"])
+@pytest.mark.parametrize(
+    "older", [pytest.param("", marks=pytest.mark.long, id="null"), pytest.param(", older=Older.EXTRAS", id="extras")]
+)
 def test_one_line_makes_an_unknown_field_a_column(lake: Lake, tmp_path: Path, fault_record: FaultRecord, older: str) -> None:
     landed = Landed(lake)
     landed.land([sensor(0, battery=87.5), sensor(1, battery="full"), sensor(2)])
