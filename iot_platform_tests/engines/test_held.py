@@ -88,6 +88,7 @@ def test_what_reads_a_date_follows_it_back_and_forth_by_itself(small: SmallLake,
 
     small.day(D, 4, device_id="d3")  # late readings wait with the date
     assert SILVER not in heal(small, engine)
+    assert D not in Levels(small.lake).stale()[SILVER], "nobody is to ask for it"
     assert not heal(small, engine), "and nothing goes round in circles"
 
     release(small.lake, SILVER, D)
