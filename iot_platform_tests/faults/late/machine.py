@@ -46,7 +46,7 @@ REGISTRY_PLACES = ("after_metrics", "after_first_readings", "after_devices", "af
 RUN_PLACES = ("derived.before_commit", "derived.after_commit")
 DEVICE_COLUMNS = "device_id,contract,device_type,site,zone,state,firmware,cadence_seconds,installed_at,retired_at"
 METRIC_COLUMNS = "contract,metric,unit,min_value,max_value,source"
-FIRST_DATE = date(2026, 3, 1)  # what is older is refused until it is redriven
+FIRST_DATE = date(2026, 3, 6)  # what is older is refused until it is redriven
 AFTERWARDS = datetime(2026, 4, 1, tzinfo=UTC)  # all dates of the fleet are over
 Stale = dict[str, set[date]]
 
@@ -117,6 +117,8 @@ class LateData(RuleBasedStateMachine):
         for speaks in SPEAKS:
             drawn = [Piece(speaks, device, timedelta(0), 24 * days, 60, "spiked", "hall") for device in (0, 1)]
             self.fleet.say(drawn, random.Random(shuffle), MINUTE)
+        old = Piece(SPEAKS[0], 2, timedelta(days=6), 3, 60, "waves", None)  # refused, and there for a redrive
+        self.fleet.say([old], random.Random(shuffle), MINUTE)
         if not crowded:
             self.fleet.say([CROWD], random.Random(shuffle), MINUTE)
         self._drain_and_look()
@@ -279,9 +281,11 @@ class LateData(RuleBasedStateMachine):
         close(self.lake, day)
         self.world.closed_until = max(self.world.closed_until, midnight(day) + DAY)
 
-    @rule(kept=st.sampled_from([3, 8]))
-    def close_and_expire(self, kept: int) -> None:
+    @rule(kept=st.sampled_from([2, 5]), settles=st.booleans())
+    def close_and_expire(self, kept: int, settles: bool) -> None:
         """Old dates are closed, as far as they are finished, and their Bronze goes: they stay as they are for good."""
+        if settles:
+            self.settle()
         self._drain_and_look()
         self._synced_stale()
         before = self.stream.closed
