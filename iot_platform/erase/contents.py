@@ -75,6 +75,8 @@ def likely(column: pa.Array, trace: Trace) -> Iterator[str | bytes]:
         yield from likely(column.flatten(), trace)
     elif pa.types.is_dictionary(kind):
         yield from likely(column.dictionary, trace)
+    elif _is_view(kind):  # what delta-rs writes when it deletes
+        yield from likely(column.cast(pa.large_string() if pa.types.is_string_view(kind) else pa.large_binary()), trace)
     elif _is_text(kind):
         for needle in trace.needles:
             found = pc.call_function("match_substring", [column], pc.MatchSubstringOptions(needle))
@@ -100,11 +102,15 @@ def duckdb_names(path: Path, trace: Trace, passed: Collection[str] = ()) -> list
 
 
 def holds_bytes(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
 
 
 def _is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _is_view(kind: pa.DataType) -> bool:
+    return pa.types.is_string_view(kind) or pa.types.is_binary_view(kind)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -122,4 +128,4 @@ def _holds_text(kind: pa.DataType) -> bool:
         return _holds_text(kind.value_type)
     if pa.types.is_dictionary(kind):
         return _holds_text(kind.value_type)
-    return _is_text(kind)
+    return _is_text(kind) or _is_view(kind)
