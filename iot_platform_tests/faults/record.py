@@ -25,14 +25,15 @@ HEADER = ("fault", "injections", "messages", "lost", "duplicated", "recovery s",
 class Row:
     """One line. ``fault``: number in the matrix and name; ``recovery_seconds``: the longest, from fault to all in order.
 
-    ``messages`` is what went through the system meanwhile (rows, where a test has no messages).
+    ``messages`` is what went through the system meanwhile (rows, where a test has no messages). ``lost`` and ``duplicated``
+    were counted by the test, in the tables; None where it counted none: a zero that nobody counted is not said.
     """
 
     fault: str
     injections: int
     messages: int
-    lost: int = 0
-    duplicated: int = 0
+    lost: int | None
+    duplicated: int | None
     recovery_seconds: float | None = None
     seed: int | None = None
     test: str = ""
@@ -40,7 +41,8 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         recovery = "" if self.recovery_seconds is None else f"{self.recovery_seconds:.1f}"
         seed = "" if self.seed is None else str(self.seed)
-        counts = (f"{number:,}" for number in (self.injections, self.messages, self.lost, self.duplicated))
+        figures = (self.injections, self.messages, self.lost, self.duplicated)
+        counts = ("-" if number is None else f"{number:,}" for number in figures)
         return (self.fault, *counts, recovery, seed, self.test)
 
     @property

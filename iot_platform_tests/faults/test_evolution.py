@@ -26,7 +26,8 @@ from iot_platform.lake.ledger import offset_ledger
 from iot_platform.lake.query import select
 from iot_platform.settings import PROJECT_ROOT, Settings
 from iot_platform.transforms.catalog import TRANSFORMS
-from iot_platform_tests.contracts.messages import message
+from iot_platform_tests.contracts.messages import TOPIC_OF, message
+from iot_platform_tests.faults.places import count, offsets_of
 from iot_platform_tests.faults.record import FaultRecord
 from iot_platform_tests.ingest.landed import Landed
 from iot_platform_tests.ingest.test_redrive import DAY, LATER, rows
@@ -47,6 +48,12 @@ def sensor(number: int, *without: str, **changes: Any) -> dict[str, Any]:
     return message(SENSOR, *without, sensor_id=f"s{number}", **changes)
 
 
+def record(fault_record: FaultRecord, lake: Lake, fault: str, *, injections: int, messages: int) -> None:
+    counted = count(lake, offsets_of(TOPIC_OF[SENSOR], messages))
+    fault_record(fault=fault, injections=injections, **counted.counts)
+    counted.assert_exact()
+
+
 def test_a_field_that_nobody_declared_is_kept_and_one_that_is_dropped_is_missed_only_if_required(
     lake: Lake, fault_record: FaultRecord
 ) -> None:
@@ -58,14 +65,14 @@ def test_a_field_that_nobody_declared_is_kept_and_one_that_is_dropped_is_missed_
     assert [rebuild_message([landed[name]]) for name in ("s0", "s1", "s2")] == sent[:3]
     assert rows(lake, "bronze/quarantine")["reason"].to_list() == ["missing_field"]
     assert offset_ledger(lake).is_balanced
-    fault_record(fault="11 field added, dropped", injections=3, messages=len(sent))
+    record(fault_record, lake, "11 field added, dropped", injections=3, messages=len(sent))
 
 
 def test_a_retyped_field_quarantines_that_message_alone(lake: Lake, fault_record: FaultRecord) -> None:
     Landed(lake).land([sensor(0), sensor(1, status=3), sensor(2, value="21"), sensor(3)])
     assert rows(lake, "bronze/quarantine")["reason"].to_list() == ["wrong_type"] * 2
     assert rows(lake, "bronze/readings")["device_id"].to_list() == ["s0", "s3"]
-    fault_record(fault="11 field retyped", injections=2, messages=4)
+    record(fault_record, lake, "11 field retyped", injections=2, messages=4)
 
 
 @pytest.fixture
@@ -96,7 +103,7 @@ def test_two_versions_in_one_topic_are_each_read_by_their_own(
     ]  # fmt: skip
     rebuilt = [rebuild_message([row]) for row in rows(lake, "bronze/readings").iter_rows(named=True)]
     assert rebuilt == [sensor(0), new, sensor(1)]
-    fault_record(fault="11 mixed versions", injections=3, messages=6)
+    record(fault_record, lake, "11 mixed versions", injections=3, messages=6)
 
 
 def test_the_schemas_of_all_versions_are_published(two_versions: None) -> None:
@@ -183,7 +190,7 @@ def test_one_line_makes_an_unknown_field_a_column(lake: Lake, tmp_path: Path, fa
         "s0", "s1", "s2", "s3", "s5", "s6", "s7",
     ]  # fmt: skip
     assert offset_ledger(lake).is_balanced
-    fault_record(fault="11 field promoted to a column", injections=1, messages=8)
+    record(fault_record, lake, "11 field promoted to a column", injections=1, messages=8)
 
 
 @pytest.fixture

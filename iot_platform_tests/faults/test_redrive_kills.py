@@ -14,7 +14,8 @@ import pytest
 from iot_platform.lake import Lake
 from iot_platform.lake.ledger import offset_ledger
 from iot_platform.settings import PROJECT_ROOT, Settings
-from iot_platform_tests.contracts.messages import message
+from iot_platform_tests.contracts.messages import TOPIC_OF, message
+from iot_platform_tests.faults.places import count, offsets_of
 from iot_platform_tests.faults.record import FaultRecord
 from iot_platform_tests.ingest.landed import Landed
 from iot_platform_tests.ingest.test_redrive import assert_each_once, rows
@@ -49,6 +50,6 @@ def test_a_killed_redrive_is_finished_by_the_next(settings: Settings, fault_reco
     assert told["redriven"] + told["healed"] == told["marked"] == MESSAGES
     assert_each_once(lake, MESSAGES + 1)
     assert lake.snapshot("bronze/readings").changed(date(2008, 5, 1)) == 1  # what was there is not brought again
-    fault_record(
-        fault="1 redrive killed -9", injections=1, messages=MESSAGES, recovery_seconds=time.monotonic() - began
-    )
+    seconds, counted = time.monotonic() - began, count(lake, offsets_of(TOPIC_OF["sensor_reading"], MESSAGES + 1))
+    fault_record(fault="1 redrive killed -9", injections=1, recovery_seconds=seconds, **counted.counts)
+    counted.assert_exact()

@@ -24,6 +24,7 @@ from iot_platform_tests.faults.late.fleet import MINUTE, Fleet, Piece, pieces
 from iot_platform_tests.faults.late.lakes import Scene
 from iot_platform_tests.faults.late.machine import DEVICE_COLUMNS
 from iot_platform_tests.faults.late.messages import Log, Said
+from iot_platform_tests.faults.places import Count
 from iot_platform_tests.faults.record import FaultRecord
 from iot_platform_tests.parity.close import differences
 
@@ -31,6 +32,7 @@ from iot_platform_tests.parity.close import differences
 OF_ARRIVAL = {"topic", "kafka_partition", "kafka_offset", "kafka_timestamp", "ingest_seq", "is_late", "processed_at"}
 IDENTITY = {"silver/readings": ("event_id", "metric"), "silver/rejected_readings": ("event_id", "metric", "reason")}
 Rows = dict[tuple[Any, ...], list[dict[str, Any]]]
+SHUFFLED = "7 duplicates, out of order, days late: any shuffle"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def messages(drawn: list[Piece], chance: random.Random) -> list[Said]:
     return fleet.said + [said for said in fleet.said if chance.random() < 0.2]
 
 
-def landed(engine: Engine, sent: list[Said], chance: random.Random | None) -> dict[str, Rows]:
+def landed(engine: Engine, sent: list[Said], chance: random.Random | None) -> tuple[dict[str, Rows], Count]:
     """All tables after these messages: in the order of their times, at once; or shuffled, in batches, with runs between."""
     home = Path(tempfile.mkdtemp(prefix="shuffle-"))
     try:
@@ -67,7 +69,7 @@ def landed(engine: Engine, sent: list[Said], chance: random.Random | None) -> di
             if chance and chance.random() < 0.5:
                 _make_some(scene, chance)
         scene.settle()
-        return {table: content(scene.lake, table) for table in KEYS}
+        return {table: content(scene.lake, table) for table in KEYS}, scene.counted()
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -95,11 +97,13 @@ def content(lake: Lake, table: str) -> Rows:
     return found
 
 
-def same_both_ways(engine: Engine, drawn: list[Piece], number: int) -> int:
-    """Compare the two; how many messages there were."""
+def same_both_ways(engine: Engine, drawn: list[Piece], number: int) -> dict[str, int]:
+    """Compare the two; what there was of messages, and of them lost or twice."""
     chance = random.Random(number)
     sent = messages(drawn, chance)
-    straight, shuffled = landed(engine, sent, None), landed(engine, sent, chance)
+    (straight, first), (shuffled, second) = landed(engine, sent, None), landed(engine, sent, chance)
+    for counted in (first, second):
+        counted.assert_exact()
     for table in KEYS:
         assert straight[table].keys() == shuffled[table].keys(), table
         columns = [column.name for column in TRANSFORMS[table].columns if column.name not in OF_ARRIVAL]
@@ -108,12 +112,12 @@ def same_both_ways(engine: Engine, drawn: list[Piece], number: int) -> int:
             assert len(rows) == len(twins), f"{table} {key}"
             wrong = differences(rows[0], twins[0], columns, scale=1e6)
             assert not wrong, f"{table} {key}: {'; '.join(wrong)}"
-    return len(sent)
+    return second.counts
 
 
-def play(engine: Engine, number: int, examples: int) -> tuple[int, int]:
-    """How many shuffles of how many messages were compared; the number decides which."""
-    counts: list[int] = []
+def play(engine: Engine, number: int, examples: int) -> tuple[int, dict[str, int]]:
+    """How many shuffles were compared, and what there was of messages; the number decides which."""
+    counts: list[dict[str, int]] = []
 
     @seed_of(number)
     @settings(
@@ -125,12 +129,12 @@ def play(engine: Engine, number: int, examples: int) -> tuple[int, int]:
         counts.append(same_both_ways(engine, drawn, shuffle))
 
     compare()
-    return len(counts), sum(counts)
+    return len(counts), {name: sum(one[name] for one in counts) for name in counts[0]}
 
 
 def test_shuffled_messages_give_the_same_tables(engine: DuckDBEngine, seed: int, fault_record: FaultRecord) -> None:
-    shuffles, sent = play(engine, seed, 3)
-    fault_record(fault="7 duplicates, out of order, days late: any shuffle", injections=shuffles, messages=sent, seed=seed)
+    shuffles, counts = play(engine, seed, 3)
+    fault_record(fault=SHUFFLED, injections=shuffles, seed=seed, **counts)
 
 
 @pytest.mark.long
@@ -138,5 +142,5 @@ def test_shuffled_messages_give_the_same_tables(engine: DuckDBEngine, seed: int,
 def test_messages_shuffled_a_hundred_times_give_the_same_tables(
     engine: DuckDBEngine, seed: int, fault_record: FaultRecord
 ) -> None:
-    shuffles, sent = play(engine, seed, 100)
-    fault_record(fault="7 duplicates, out of order, days late: any shuffle", injections=shuffles, messages=sent, seed=seed)
+    shuffles, counts = play(engine, seed, 100)
+    fault_record(fault=SHUFFLED, injections=shuffles, seed=seed, **counts)

@@ -58,6 +58,7 @@ def assert_balanced(lake: Lake) -> None:
     wrong = [line for line in date_ledger(lake) if not line.is_balanced]
     offsets = offset_ledger(lake)
     assert not wrong and offsets.is_balanced, f"the ledger is not balanced: {wrong}; {offsets}"
+    assert not offsets.without_record, f"the log has no gap, and some were gone over: {offsets}"
 
 
 def _assert_equal(place: str, expected: Rows, found: Rows) -> None:

@@ -18,6 +18,7 @@ from iot_platform_tests.faults.late.fleet import MINUTE, SPEAKS, Fleet, Piece
 from iot_platform_tests.faults.late.landing import LocalStream
 from iot_platform_tests.faults.late.messages import Log, Said, Taken
 from iot_platform_tests.faults.late.oracle import World
+from iot_platform_tests.faults.places import Count, count
 
 
 @dataclass
@@ -61,6 +62,10 @@ class Scene:
             assert not self.make(table, day).skipped, f"{table} {day} was asked for and is up to date"
         assert self.stale() == {}
         return len(wanted)
+
+    def counted(self) -> Count:
+        """Every message that was sent, looked for in the tables."""
+        return count(self.lake, self.fleet.log.sent())
 
     def assert_recomputed(self, days: Iterable[date] = ()) -> None:
         assert_recomputed(self.lake, self.world, {*self.world.dates, *days})

@@ -70,6 +70,7 @@ class LocalStream:
         self.first_date = first_date or lake.settings.first_date
         self.refused: list[Taken] = []
         self.taken: list[Taken] = []
+        self.erased: set[str] = set()
         self.batches = 0
         self._landed: set[tuple[str, int, int]] = set()
 
@@ -101,6 +102,11 @@ class LocalStream:
         self.taken += let_in
         self.refused = [one for one in self.refused if one.said.moment.date() < closed]
         return let_in
+
+    def forget(self, device: str) -> None:
+        """The device is erased: what was refused of it is gone, and nothing of it is let in from now on."""
+        self.erased.add(device)
+        self.refused = [one for one in self.refused if one.said.device != device]
 
     @property
     def closed(self) -> date:
@@ -159,6 +165,8 @@ class LocalStream:
             self._landed.add((held.place.topic, held.place.partition, held.place.offset))
             if held.said:
                 is_taken = held.said.moment.date() >= max(self.first_date, self.closed)
+                if not is_taken and held.said.device in self.erased:
+                    continue  # for good
                 where = self.taken if is_taken else self.refused
                 where += [Taken(held.said, metric, value, held.place, self.batches) for metric, value in held.said.values]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from deltalake.exceptions import CommitFailedError
-from hypothesis import note
+from hypothesis import currently_in_test_context, note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -25,6 +25,8 @@ from iot_platform.automation.schedules import close
 from iot_platform.engines.duckdb import DuckDBEngine
 from iot_platform.engines.materialize import materialize_date
 from iot_platform.engines.registry import registry_is_stale, sync_registry
+from iot_platform.erase.remake import Remade
+from iot_platform.erase.run import Request, erase
 from iot_platform.errors import InputError, LakeError
 from iot_platform.ingest.redrive import redrive
 from iot_platform.lake import Lake
@@ -40,9 +42,14 @@ from iot_platform_tests.faults.late.fleet import CROWD, MINUTE, SPEAKS, Fleet, P
 from iot_platform_tests.faults.late.landing import LocalStream
 from iot_platform_tests.faults.late.messages import Log, Taken
 from iot_platform_tests.faults.late.oracle import DAY, EPOCH, Device, Rows, World, midnight, newest, registry
+from iot_platform_tests.faults.places import Place, count, landed
 
 LANDING_PLACES = ("ingest.before_commits", "ingest.after_readings", "ingest.after_quarantine")
 REGISTRY_PLACES = ("after_metrics", "after_first_readings", "after_devices", "after_mark")
+ERASE_PLACES = (
+    "nowhere", "erase.after_audit", "erase.after_tombstone", "erase.after_bronze_readings", "erase.after_bronze_quarantine",
+    "erase.after_registry_devices", "erase.after_silver_readings", "erase.after_gold_sensor_health", "erase.after_vacuum",
+)  # fmt: skip
 RUN_PLACES = ("derived.before_commit", "derived.after_commit")
 DEVICE_COLUMNS = "device_id,contract,device_type,site,zone,state,firmware,cadence_seconds,installed_at,retired_at"
 METRIC_COLUMNS = "contract,metric,unit,min_value,max_value,source"
@@ -69,20 +76,24 @@ def killed_at(place: str, nth: int = 1) -> Iterator[list[str]]:
                 raise Killed(name)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("ingest.sink", "ingest.redrive", "engines.materialize", "engines.registry"):
+        for module in ("ingest.sink", "ingest.redrive", "engines.materialize", "engines.registry", "erase.run"):
             patch.setattr(f"iot_platform.{module}.reach", reach)
         try:
             yield died
         except Killed:
-            note(f"killed at {place}")
+            if currently_in_test_context():
+                note(f"killed at {place}")
 
 
 @dataclass
 class Played:
-    """What a round went through: messages landed; kills, lost checkpoints, repeated batches and runs of old inputs."""
+    """What a round went through: messages sent, and of them lost or too many by the count of the tables; kills, lost
+    checkpoints, repeated batches, erasures and runs of old inputs."""
 
     messages: int = 0
     faults: int = 0
+    lost: int = 0
+    duplicated: int = 0
 
 
 class LateData(RuleBasedStateMachine):
@@ -101,13 +112,22 @@ class LateData(RuleBasedStateMachine):
         self.world = World(taken=self.stream.taken)
         self.pinned: Levels | None = None
         self.closed: dict[str, dict[date, Rows]] = {table: {} for table in KEYS}
+        self.gone: set[Place] = set()  # messages that were deleted on purpose, after they had been landed
 
     def teardown(self) -> None:
         try:
             self.settle()
+            self.count()
         finally:
-            self.played.messages += len({one.key[:3] for one in self.stream.taken})
             shutil.rmtree(self.home, ignore_errors=True)
+
+    def count(self) -> None:
+        """Of all that was sent each message is in Bronze or in quarantine, once: by the log and the rows of the tables."""
+        counted = count(self.lake, self.fleet.log.sent(), self.gone)
+        self.played.messages += counted.messages
+        self.played.lost += len(counted.lost)
+        self.played.duplicated += len(counted.duplicated)
+        counted.assert_exact()
 
     # ---- landing
 
@@ -167,6 +187,30 @@ class LateData(RuleBasedStateMachine):
         self.played.faults += len(died)
         self._look(before, reached, held, self.stream.redrive())
         self._synced_stale()
+
+    @rule(
+        device=st.sampled_from(["sensor-0", "sensor-1", "room-1", "event-0", "event-2"]), place=st.sampled_from(ERASE_PLACES)
+    )
+    def erase_a_device(self, device: str, place: str) -> None:
+        """Somebody wants to be forgotten, and that may be killed on its way; what was sent by then, landed or not, is seen
+        no more. What was summed up over several devices is left for the next runs."""
+        home = {one for one in self._waiting_or_landed(device) if one not in self.gone}
+        self.world.erased.add(device)
+        self.stream.forget(device)
+        self.pinned = None  # an erasure waits for runs that began before it
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("iot_platform.erase.run.wait_until_quiet", lambda *_: None)
+            patch.setattr("iot_platform.erase.run.remake", lambda *_: Remade())
+            request = Request(device, force=True, now=lambda: self.fleet.now)
+            with killed_at(place) as died:
+                erase(self.lake, request)
+            done = erase(self.lake, request)
+        self.played.faults += 1 + len(died)
+        assert done.is_clean, (done.problems, done.verification)
+        self.gone |= home
+        for dates in self.closed.values():
+            for day, rows in dates.items():
+                dates[day] = {key: row for key, row in rows.items() if row.get("device_id") != device}
 
     # ---- runs
 
@@ -289,7 +333,9 @@ class LateData(RuleBasedStateMachine):
         self._drain_and_look()
         self._synced_stale()
         before = self.stream.closed
+        landed_before = landed(self.lake)[0]
         expire(Lake(self.settings.model_copy(update={"keep_bronze_days": kept})), self.fleet.now)
+        self.gone |= {place for place in landed_before if self._is_closed(place)} - landed(self.lake)[0].keys()
         # A device that is declared for closed dates later on has no health there: nothing makes them again.
         fresh = {day for day in self._known_days() if before <= day < self.stream.closed}
         assert_recomputed(self.lake, self.world, fresh, {table: self._open(table, fresh) for table in KEYS})
@@ -313,6 +359,18 @@ class LateData(RuleBasedStateMachine):
         assert self._stale() == before, "maintenance asked for runs"
 
     # ---- what is known
+
+    def _is_closed(self, place: Place) -> bool:
+        """Whether a message's date is one that is never made again."""
+        said = self.fleet.log.partitions[place[:2]][place[2]].said
+        return said is not None and said.moment.date() < self.stream.closed
+
+    def _waiting_or_landed(self, device: str) -> set[Place]:
+        """The device's messages that are in either table."""
+        readings, waiting, redriven = landed(self.lake)
+        said = {held.place[1:]: held.said for queue in self.fleet.log.partitions.values() for held in queue}
+        homes = {*readings, *waiting, *redriven}
+        return {place for place in homes if (one := said[place]) is not None and one.device == device}
 
     def _stale(self) -> Stale:
         return {table: set(days) for table, days in Levels(self.lake).stale().items() if days}
@@ -361,7 +419,7 @@ class LateData(RuleBasedStateMachine):
     def _touched(self, fresh: list[Taken], reached: dict[str, datetime]) -> Stale:
         """The dates of each table that these readings bear on, said from the meaning of the tables alone."""
         bronze = set(self.world.dates)
-        own = {one.said.moment.date() for one in fresh}
+        own = {one.said.moment.date() for one in fresh if one.said.device not in self.world.erased}
         silver = {day + DAY * n for day in own for n in (0, 1)} & bronze  # the head of a date is scored by the day before
         summary = {day + DAY * n for day in silver for n in range(7)} & bronze
         now = newest(self.world.taken)
@@ -395,4 +453,3 @@ def _within(day: date, moment: datetime | None) -> timedelta:
 
 def _iso(moment: datetime | None) -> str:
     return moment.isoformat() if moment else ""
-

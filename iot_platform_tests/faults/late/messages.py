@@ -121,6 +121,11 @@ class Log:
             found.setdefault(topic, {})[partition] = len(queue)
         return found
 
+    def sent(self) -> dict[tuple[str, int, int], list[str] | None]:
+        """Every message by its place: the metrics that it says, or None for bytes that no contract reads."""
+        held = (one for queue in self.partitions.values() for one in queue)
+        return {one.place[1:]: [name for name, _ in one.said.values] if one.said else None for one in held}
+
     def between(self, ranges: dict[str, dict[int, tuple[int, int]]]) -> Iterator[Held]:
         """The messages of these offsets, partition by partition."""
         for topic, spans in ranges.items():

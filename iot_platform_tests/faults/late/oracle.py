@@ -49,15 +49,19 @@ class Device:
 
 @dataclass
 class World:
-    """Everything that tables may depend on: what was taken, in the order of landing, and what was declared."""
+    """Everything that tables may depend on: what was taken, in the order of landing, and what was declared.
+
+    Of an erased device nothing is left but what its messages said of the time: a clock does not go back.
+    """
 
     taken: list[Taken] = field(default_factory=list)
     declared: dict[str, Device] = field(default_factory=dict)
     bounds: dict[tuple[str, str], tuple[float | None, float | None]] = field(default_factory=lambda: dict(BOUNDS))
     closed_until: datetime = EPOCH
+    erased: set[str] = field(default_factory=set)
 
     def of(self, day: date) -> list[Taken]:
-        return [one for one in self.taken if one.said.moment.date() == day]
+        return [one for one in self.taken if one.said.moment.date() == day and one.said.device not in self.erased]
 
     @property
     def dates(self) -> list[date]:
@@ -110,9 +114,9 @@ def registry(world: World) -> dict[str, Device]:
     first: defaultdict[str, list[Taken]] = defaultdict(list)
     for one in sorted(world.taken, key=lambda one: (one.batch, one.place)):
         first[one.said.device].append(one)
-    found = dict(world.declared)
+    found = {name: device for name, device in world.declared.items() if name not in world.erased}
     for name, readings in first.items():
-        if name not in found:
+        if name not in found and name not in world.erased:
             moments = list(dict.fromkeys(one.said.moment for one in readings))[:31]
             gaps = [(b - a).total_seconds() for a, b in zip(sorted(moments), sorted(moments)[1:], strict=False)]
             cadence = statistics.median(gaps) if gaps else None

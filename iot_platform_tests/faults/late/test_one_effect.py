@@ -16,8 +16,10 @@ from iot_platform.ingest import sink
 from iot_platform.lake import Lake
 from iot_platform.local.process import wait_until
 from iot_platform.settings import Settings
+from iot_platform_tests.faults.late.compare import assert_balanced
 from iot_platform_tests.faults.late.lakes import Scene
 from iot_platform_tests.faults.late.landing import LocalStream
+from iot_platform_tests.faults.late.machine import killed_at
 
 PATIENCE_SECONDS = 60
 
@@ -52,6 +54,20 @@ def test_a_batch_that_two_streams_land_at_once_is_there_once(
     thread.join(PATIENCE_SECONDS)
     assert not thread.is_alive()
     assert offsets(scene.lake) == sorted({one.key for one in scene.stream.taken})
+
+
+def test_what_nobody_landed_when_the_checkpoint_was_lost_is_landed_then(scene: Scene) -> None:
+    """The tables say where to go on, not the broker: judged by what was sent: a stream never knows what it skipped."""
+    scene.land(scene.fleet.now)
+    scene.fleet.send([scene.fleet.said[0]] * 3, random.Random(1))
+    with killed_at("ingest.before_commits") as died:
+        scene.stream.drain()
+    assert died
+    scene.stream.lose_checkpoint()
+    scene.land(scene.fleet.now)
+    scene.counted().assert_exact()
+    assert scene.counted().messages == 5
+    assert_balanced(scene.lake)
 
 
 def test_no_version_of_a_table_lacks_a_date_that_is_made_again(scene: Scene) -> None:
