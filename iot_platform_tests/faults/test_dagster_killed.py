@@ -24,6 +24,7 @@ from iot_platform_tests.faults.dagster_process import Daemon, daemon_of
 from iot_platform_tests.faults.late.lakes import Scene
 from iot_platform_tests.faults.late.oracle import DAY
 from iot_platform_tests.faults.record import FaultRecord
+from iot_platform_tests.faults.watcher import DerivedWatcher
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 PATIENCE_SECONDS = 300  # a deadline is for a hang, not for a busy machine
@@ -43,7 +44,8 @@ def scene(make_settings: MakeSettings) -> Iterator[Scene]:
 
 @pytest.fixture
 def daemon(scene: Scene, dbt_manifest: Path) -> Iterator[Daemon]:
-    with daemon_of(scene.lake.settings, dbt_manifest) as made:
+    # A reader looks at all that the runs make, from the first to the last of them.
+    with DerivedWatcher(scene.lake.settings).running(), daemon_of(scene.lake.settings, dbt_manifest) as made:
         yield made
 
 
@@ -100,10 +102,9 @@ def test_runs_that_die_after_each_few_commits_and_a_killed_daemon_leave_everythi
     assert not is_at_rest(scene.lake.settings)
     daemon.start()
     seconds = finish(scene, daemon)
-    kills = daemon.kills + killed_runs(daemon)
-    fault_record(
-        fault="14 run and daemon killed", injections=kills, messages=len(scene.stream.taken), recovery_seconds=seconds
-    )
+    kills, counted = daemon.kills + killed_runs(daemon), scene.counted()
+    fault_record(fault="14 run and daemon killed", injections=kills, recovery_seconds=seconds, **counted.counts)
+    counted.assert_exact()
     assert killed_runs(daemon), "what hung after the kill was buried"
 
 
@@ -116,11 +117,9 @@ def test_every_run_dies_at_its_fourth_date_and_still_all_is_made(
     """Nobody helps: each run is killed on its way, and the next goes on where it was."""
     daemon.start(f"{place}=kill@4")
     seconds = finish(scene, daemon)
-    kills = killed_runs(daemon)
-    fault_record(
-        fault=f"14 every run killed at {place}", injections=kills, messages=len(scene.stream.taken),
-        recovery_seconds=seconds,
-    )  # fmt: skip
+    kills, counted = killed_runs(daemon), scene.counted()
+    fault_record(fault=f"14 every run killed at {place}", injections=kills, recovery_seconds=seconds, **counted.counts)
+    counted.assert_exact()
     assert kills >= 2
 
 
@@ -147,7 +146,8 @@ def test_daemon_and_runs_killed_at_random_moments_while_readings_come(
             (daemon.kill if chance.random() < 0.5 else daemon.kill_all)()
             daemon.start()
     seconds = finish(scene, daemon)
+    counted = scene.counted()
     fault_record(
-        fault="14 killed at random moments", injections=daemon.kills, messages=len(scene.stream.taken),
-        recovery_seconds=seconds, seed=seed,
-    )  # fmt: skip
+        fault="14 killed at random moments", injections=daemon.kills, recovery_seconds=seconds, seed=seed, **counted.counts
+    )
+    counted.assert_exact()

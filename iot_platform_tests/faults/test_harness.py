@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 from deltalake import DeltaTable
 
+from iot_platform.engines.duckdb import DuckDBEngine
 from iot_platform.ingest.position import QUARANTINE, READINGS
 from iot_platform.lake import Lake
 from iot_platform.settings import Settings
 from iot_platform_tests.conftest import MakeSettings
+from iot_platform_tests.faults.late.fleet import MINUTE
+from iot_platform_tests.faults.late.lakes import Scene
 from iot_platform_tests.faults.oracle import judge
 from iot_platform_tests.faults.producer import Producer, Sent
-from iot_platform_tests.faults.watcher import Watcher
+from iot_platform_tests.faults.watcher import DerivedWatcher, Watcher
 from iot_platform_tests.ingest.bronze import commit
 
 
@@ -49,3 +52,30 @@ def test_the_watcher_sees_a_batch_that_shrinks_or_grows(settings: Settings) -> N
     DeltaTable(lake.path(READINGS)).delete("kafka_offset = 0")
     watcher.look()
     assert watcher.wrong == [f"{READINGS}: batch 1 had 2 rows, then 3", f"{READINGS}: batch 1 had 3 rows, then 2"]
+
+
+def test_the_watcher_of_derived_tables_sees_a_date_that_is_mixed_shrinks_or_is_gone(settings: Settings) -> None:
+    engine = DuckDBEngine(settings)
+    scene, watcher = Scene(Lake(settings), engine), DerivedWatcher(settings)
+    today = scene.fleet.now.date()
+    scene.land(scene.fleet.now, scene.fleet.now - MINUTE)
+    scene.land(scene.fleet.now, value=30.0)
+    scene.settle()
+    for _ in range(2):  # by delta-rs, by DuckDB
+        watcher.look()
+    scene.land(scene.fleet.now - 5 * MINUTE)
+    scene.settle()
+    watcher.look()
+    assert not watcher.wrong
+    silver = DeltaTable(scene.lake.path("silver/readings"))
+    silver.update(predicate="value = 30.0", updates={"processed_at": "now()"})
+    watcher.look()
+    silver.delete("value = 30.0")
+    watcher.look()
+    silver.delete()
+    watcher.look()
+    said = [wrong.removeprefix(f"silver/readings {today}: ").partition(" at ")[0] for wrong in watcher.wrong]
+    assert said == [
+        "a mix of what was made", "what was made", "there were 4 rows, then 3", "there were 3 rows, then none",
+    ]  # fmt: skip
+    engine.close()

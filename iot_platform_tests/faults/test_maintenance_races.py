@@ -20,7 +20,7 @@ from iot_platform.lake.maintain import MaintenanceResult, maintain
 from iot_platform.settings import Settings
 from iot_platform_tests.faults.late.lakes import Scene
 from iot_platform_tests.faults.record import FaultRecord
-from iot_platform_tests.faults.watcher import Watcher
+from iot_platform_tests.faults.watcher import DerivedWatcher, Watcher
 
 LONG_AGO_SECONDS = 9 * 86_400
 AFTERWARDS = datetime(2026, 4, 1, tzinfo=UTC)  # all dates of the fleet are over
@@ -78,7 +78,10 @@ def race(settings: Settings, batches: int, seed: int, fault_record: FaultRecord)
     def read_again() -> None:
         assert opened.delta.to_pyarrow_table(columns=["event_time"]).num_rows == rows
 
-    with Watcher(settings).running() as watcher, beside(maintained), beside(read_again):
+    with (
+        Watcher(settings).running() as watcher, DerivedWatcher(settings).running() as derived,
+        beside(maintained), beside(read_again),
+    ):  # fmt: skip
         for number in range(batches):
             late = timedelta(minutes=chance.choice([0, 30, 1_500, 3_000]))
             scene.land(*(scene.fleet.now - late - timedelta(seconds=n) for n in range(5)), device=f"sensor-{number % 3}")
@@ -90,7 +93,7 @@ def race(settings: Settings, batches: int, seed: int, fault_record: FaultRecord)
     maintained()
     assert scene.stale() == asked == {}, "maintenance asks for nothing"
     merges = sum(result.dates_compacted for result in done)
-    assert merges and watcher.looks > 2
+    assert merges and watcher.looks > 2 and derived.looks > 2
     assert sum(result.files_removed for result in done) and not file.exists(), "what nobody names any more is removed"
     wanted = {one.key for one in scene.stream.taken}
     names = ["topic", "kafka_partition", "kafka_offset", "metric"]
