@@ -15,10 +15,11 @@ def main() -> int:
         try:
             for verdict in check(copied(Path(folder))):
                 bug = verdict.bug
-                names = ", ".join(test.partition("::")[2] for test in bug.tests)
-                print(f"{bug.name:26} {'caught' if verdict.is_caught else 'SURVIVED':9} by {names}", flush=True)
+                names = ", ".join(test.partition("::")[2] for test in verdict.failed)
+                print(f"{bug.name:34} {'caught' if verdict.is_caught else 'SURVIVED':9} by {names or 'none'}", flush=True)
                 if not verdict.is_caught:
                     survived += 1
+                    print(f"{'':34} not noticed by {', '.join(verdict.passed) or 'a test that is named for it'}", flush=True)
                     sys.stderr.write(verdict.said)
         except (Moved, RuntimeError) as error:
             sys.stderr.write(f"{error}\n")

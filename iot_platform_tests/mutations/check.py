@@ -29,16 +29,19 @@ class Moved(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a bug: the tests that failed, and all that pytest said."""
+    """What became of a bug: the tests that failed, those that did not notice it, and all that pytest said."""
 
     bug: Bug
     failed: tuple[str, ...]
+    passed: tuple[str, ...]
     said: str
 
     @property
     def is_caught(self) -> bool:
-        """Whether every test that is named for the bug, or a case of it, failed."""
-        return all(any(name.startswith(test) for name in self.failed) for test in self.bug.tests)
+        """Whether every test that is named for the bug failed, and each of its cases: one that cannot fail holds nothing."""
+        return not self.passed and all(
+            any(name == test or name.startswith(f"{test}[") for name in self.failed) for test in self.bug.tests
+        )
 
 
 def applied(source: str, change: Change) -> str:
@@ -78,7 +81,7 @@ def copied(folder: Path) -> Path:
 def run_tests(root: Path, tests: Sequence[str]) -> tuple[int, str]:
     """pytest's exit code and what it said, on the sources at ``root``."""
     environment = os.environ | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-rf", "--tb=line", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-rfp", "--tb=line", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(
         command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
     )
@@ -95,5 +98,9 @@ def check(root: Path, bugs: Sequence[Bug] = BUGS) -> Iterator[Verdict]:
             code, said = run_tests(root, bug.tests)
         if code not in (0, RED):
             raise RuntimeError(f"{bug.name}: pytest could not run the tests (exit code {code})\n{said}")
-        lines = (line.split()[1] for line in said.splitlines() if line.startswith("FAILED "))
-        yield Verdict(bug, tuple(lines), said)
+        yield Verdict(bug, told(said, "FAILED"), told(said, "PASSED"), said)
+
+
+def told(said: str, outcome: str) -> tuple[str, ...]:
+    """The tests (node ids) of which pytest's summary says this."""
+    return tuple(line.split()[1] for line in said.splitlines() if line.startswith(f"{outcome} "))
