@@ -194,7 +194,8 @@ class LateData(RuleBasedStateMachine):
     def erase_a_device(self, device: str, place: str) -> None:
         """Somebody wants to be forgotten, and that may be killed on its way; what was sent by then, landed or not, is seen
         no more. What was summed up over several devices is left for the next runs."""
-        home = {one for one in self._waiting_or_landed(device) if one not in self.gone}
+        # What came of it after a first erasure stands in quarantine as a refusal without a payload, and stays there.
+        home = set[Place]() if device in self.world.erased else self._waiting_or_landed(device)
         self.world.erased.add(device)
         self.stream.forget(device)
         self.pinned = None  # an erasure waits for runs that began before it
