@@ -108,7 +108,7 @@ def test_what_is_made_in_a_bucket_is_what_is_made_on_a_disk(made: dict[str, Sett
             day: lakes["disk"].snapshot(name).recorded_level(day) for day in (D, D + DAY)
         }
     empty = {name for name in TABLES if not lakes["s3"].snapshot(name).rows}
-    assert empty <= {"gold/anomaly_events", "ops/check_results", "ops/incidents"}
+    assert empty <= {"gold/anomaly_events", "ops/check_results", "ops/erasures", "ops/incidents"}
 
 
 def test_status_and_ledger_read_the_bucket(made: dict[str, Settings]) -> None:
