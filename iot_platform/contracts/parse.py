@@ -12,7 +12,6 @@ when empty.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -54,13 +53,6 @@ class ParseRules:
     first_date: date = FIRST_DATE
     limits: JsonLimits = field(default_factory=JsonLimits)
     latest_ahead_us: int = HOUR_US
-
-
-def fingerprint(rules: ParseRules) -> str:
-    """Another one when these rules, or any declared contract, may decide otherwise about a record."""
-    topics = sorted(rules.contract_of_topic.items())
-    said = repr((sorted(CONTRACTS.items()), topics, rules.first_date, rules.limits, rules.latest_ahead_us))
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def parse_record(record: KafkaRecord, rules: ParseRules) -> list[Reading] | Refusal:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from typing import Any
 
 from iot_platform.contracts.fields import Reading
 from iot_platform.contracts.parse import KafkaRecord
@@ -56,27 +55,8 @@ class Admission:
             return Refusal("closed_date", f"dates before {self.closed_before} are closed: their Bronze has expired")
         return None
 
-    def as_json(self) -> dict[str, Any]:
-        """What a commit's metadata holds of it: no hash, only how many there were."""
-        closed = None if self.closed_before is None else self.closed_before.isoformat()
-        return {"closed_before": closed, "tombstones": len(self.tombstones.hashes)}
-
-    @classmethod
-    def of_json(cls, said: Mapping[str, Any], tombstones: Tombstones) -> Admission:
-        """The admission that a commit's metadata tells of; ``tombstones``: all that there are now."""
-        closed = said.get("closed_before")
-        return cls(date.fromisoformat(closed) if closed else None, tombstones.first(int(said.get("tombstones") or 0)))
-
 
 EVERYBODY = Admission()
-
-
-@dataclass(frozen=True)
-class Judged:
-    """By which admission the records below these offsets were judged when their readings were committed."""
-
-    until: Offsets
-    admission: Admission
 
 
 @dataclass(frozen=True)
@@ -99,11 +79,6 @@ def read_admission(lake: Lake) -> InForce:
     }
     erased = read_tombstones(lake)
     return InForce(Admission(closed_date(closed), erased.first(count or 0)), erased, expected)
-
-
-def judged_before(said: Sequence[Mapping[str, Any]], tombstones: Tombstones) -> tuple[Judged, ...]:
-    """What the readings' commits say of how records were judged, oldest first."""
-    return tuple(Judged(one["until"], Admission.of_json(one, tombstones)) for one in said)
 
 
 def is_of_erased(record: KafkaRecord, tombstones: Tombstones) -> bool:

@@ -6,10 +6,8 @@ the same rows, so a repeated micro-batch changes nothing. No Spark, no clock, no
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -19,18 +17,16 @@ from iot_platform.contracts.fields import Reading
 from iot_platform.contracts.parse import KafkaRecord, ParseRules, parse_record
 from iot_platform.contracts.refusal import Refusal
 from iot_platform.contracts.tables import BRONZE_QUARANTINE, BRONZE_READINGS, COORDINATES, Column, Kind, TableContract
-from iot_platform.contracts.timestamps import DAY_US, EPOCH
-from iot_platform.errors import DataError
-from iot_platform.ingest.admission import ERASED, EVERYBODY, NOBODY, Admission, Judged, is_of_erased
+from iot_platform.contracts.timestamps import DAY_US
+from iot_platform.ingest.admission import ERASED, EVERYBODY, NOBODY, Admission, is_of_erased
+from iot_platform.ingest.summary import PartitionState
+from iot_platform.ingest.turned_away import NOTHING, Offsets, TurnedAway
 from iot_platform.lake.tombstones import Tombstones
 
-Place = tuple[str, int]  # topic and partition
-PARSED_OTHERWISE = Refusal("unknown_contract", "refused by the contracts of before, which were mended since: redrive it")
-LATE_US = 10 * 60 * 1_000_000
+JUDGED_OTHERWISE = "refused by what was in force when it came, which changed before it was written down"
 COORDINATE_NAMES = tuple(column.name for column in COORDINATES)
 READING_NAMES = (*Reading._fields, "is_late", *COORDINATE_NAMES, "event_date")
 REFUSED_NAMES = (*COORDINATE_NAMES, "event_date", "key", "value", "reason", "detail", "headers")
-Offsets = Mapping[str, Mapping[int, int]]
 
 
 @dataclass(frozen=True)
@@ -55,98 +51,22 @@ class BatchRules:
 
     ``newest``: how far event time had come per topic and partition before the batch (µs since the epoch).
     ``readings_from`` and ``refused_from``: where each table's own content ends; what lies below is already there.
-    ``admission`` says who is let in. What lies below ``readings_from`` was judged before, by ``judged`` (oldest first; by
-    none where that says nothing), and is judged by that again. ``erased``: whose payload is withheld, in any case.
-    ``landed``: where the contracts were changed between the two commits of a batch, the offsets that are among the readings.
+    ``turned_away``: what became of the records that only the readings' table has passed; no other judgement counts for them.
+    ``admission`` says who of the others is let in. ``erased``: whose payload is withheld, in any case.
     """
 
     parse: ParseRules
     newest: Offsets = field(default_factory=dict)
     readings_from: Offsets = field(default_factory=dict)
     refused_from: Offsets = field(default_factory=dict)
+    turned_away: TurnedAway = NOTHING
     admission: Admission = EVERYBODY
-    judged: tuple[Judged, ...] = ()
     erased: Tombstones = NOBODY
-    landed: Mapping[Place, frozenset[int]] | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether nothing but parsing decides."""
-        return self.admission.is_open and not self.erased.hashes and all(one.admission.is_open for one in self.judged)
-
-    def refusal(self, record: KafkaRecord, reading: Reading, *, is_judged: bool) -> Refusal | None:
-        """Why a record that parses goes to quarantine all the same; ``is_judged``: it lies below ``readings_from``."""
-        if not is_judged:
-            return self.admission.refusal(reading)
-        for one in self.judged:
-            if record.offset < one.until.get(record.topic, {}).get(record.partition, 0):
-                return one.admission.refusal(reading)
-        return None
-
-
-@dataclass
-class PartitionState:
-    """One Kafka partition within a batch: where its rows begin, how far its event time has come, what was counted.
-
-    ``turned_away``: records from ``readings_from`` on that are no readings; with ``reading_messages`` all records there.
-    """
-
-    topic: str
-    partition: int
-    newest: int | None
-    readings_from: int
-    refused_from: int
-    last_offset: int = -1
-    reading_messages: int = 0
-    readings: int = 0
-    refused: int = 0
-    turned_away: int = 0
-    late: int = 0
-    newest_by_contract: dict[str, int] = field(default_factory=dict)
-    reading_dates: dict[int, int] = field(default_factory=dict)
-    refused_dates: dict[int, int] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, topic: str, partition: int, rules: BatchRules) -> PartitionState:
-        return cls(
-            topic,
-            partition,
-            rules.newest.get(topic, {}).get(partition),
-            rules.readings_from.get(topic, {}).get(partition, 0),
-            rules.refused_from.get(topic, {}).get(partition, 0),
-        )
-
-    def advance(self, offset: int) -> None:
-        """Lateness counts from earlier offsets, so records must come in their order."""
-        if offset <= self.last_offset:
-            raise DataError(
-                f"{self.topic}/{self.partition}: offset {offset} came after {self.last_offset}",
-                "The batch was not taken; a Kafka partition must be read by one task, in order",
-            )
-        self.last_offset = offset
-
-    def judge_lateness(self, reading: Reading, arrival_us: int) -> bool:
-        """Whether the message is late, judged by earlier offsets; then it counts for the later ones."""
-        is_late = not reading.replayed and self.newest is not None and reading.event_time < self.newest - LATE_US
-        reached = min(reading.event_time, arrival_us)
-        if self.newest is None or reached > self.newest:
-            self.newest = reached
-        if reached > self.newest_by_contract.get(reading.contract, reached - 1):
-            self.newest_by_contract[reading.contract] = reached
-        return is_late
-
-    def count_readings(self, day: int, readings: int, is_late: bool) -> None:
-        self.reading_messages += 1
-        self.readings += readings
-        self.late += is_late
-        self.reading_dates[day] = self.reading_dates.get(day, 0) + readings
-
-    def count_refused(self, day: int) -> None:
-        self.refused += 1
-        self.refused_dates[day] = self.refused_dates.get(day, 0) + 1
-
-    def summary(self) -> str:
-        return json.dumps(vars(self))
+        return self.admission.is_open and not self.erased.hashes
 
 
 class Landing:
@@ -180,48 +100,80 @@ class Landing:
         source = record.topic, record.partition
         state = self._states.get(source)
         if state is None:
-            state = self._states[source] = PartitionState.of(*source, self.rules)
+            state = self._states[source] = self._begin(*source)
         state.advance(record.offset)
         parsed = parse_record(record, self.rules.parse)
         arrival = record.timestamp_us
-        coordinates = record.topic, record.partition, record.offset, arrival
-        if self.rules.landed is not None and state.refused_from <= record.offset < state.readings_from:
-            parsed = as_before(parsed, record.offset in self.rules.landed.get(source, ()))
-            if parsed is None:
-                return
+        is_new = record.offset >= state.readings_from
+        if not is_new and self.rules.turned_away.is_told(source, record.offset):
+            if record.offset >= state.refused_from and (refusal := self._refused_before(record, parsed)):
+                self._refuse(state, record, refusal, refused)
+            return
         is_late = False
         if isinstance(parsed, list):
             # Lateness counts whoever is let in: it must not change when a record is judged again.
             is_late = state.judge_lateness(parsed[0], arrival)
         if not self._is_open:
-            parsed = self._admitted(record, parsed, is_judged=record.offset < state.readings_from)
+            parsed = self._admitted(record, parsed, is_new=is_new)
         if isinstance(parsed, list):
-            if record.offset >= state.readings_from:
+            if is_new:
                 day = parsed[0].event_time // DAY_US
                 state.count_readings(day, len(parsed), is_late)
-                tail = (is_late, *coordinates, day)
+                tail = (is_late, record.topic, record.partition, record.offset, arrival, day)
                 readings.extend([reading + tail for reading in parsed])
             return
-        state.turned_away += record.offset >= state.readings_from
+        if is_new:
+            state.turn_away(record.offset, parsed.reason)
         if record.offset >= state.refused_from:
-            day = arrival // DAY_US
-            state.count_refused(day)
-            if parsed is ERASED:
-                refused.append((*coordinates, day, None, None, parsed.reason, parsed.detail, []))
-                return
-            headers = [{"key": key, "value": value} for key, value in record.headers]
-            refused.append((*coordinates, day, record.key, record.value, parsed.reason, parsed.detail, headers))
+            self._refuse(state, record, parsed, refused)
+
+    def _begin(self, topic: str, partition: int) -> PartitionState:
+        newest, readings_from, refused_from = (
+            ends.get(topic, {}).get(partition)
+            for ends in (self.rules.newest, self.rules.readings_from, self.rules.refused_from)
+        )
+        return PartitionState(topic, partition, newest, readings_from or 0, refused_from or 0)
+
+    def _refuse(
+        self, state: PartitionState, record: KafkaRecord, refusal: Refusal, refused: list[tuple[Any, ...]]
+    ) -> None:
+        """A row of quarantine, whole; of an erased device nothing is kept."""
+        day = record.timestamp_us // DAY_US
+        state.count_refused(day)
+        place = record.topic, record.partition, record.offset, record.timestamp_us, day
+        if refusal is ERASED:
+            refused.append((*place, None, None, refusal.reason, refusal.detail, []))
+            return
+        headers = [{"key": key, "value": value} for key, value in record.headers]
+        refused.append((*place, record.key, record.value, refusal.reason, refusal.detail, headers))
+
+    def _refused_before(self, record: KafkaRecord, parsed: list[Reading] | Refusal) -> Refusal | None:
+        """What was said of a record when the readings of its batch were committed, whatever would be said today; None: it
+        became readings, be they there still or erased since."""
+        reason = self.rules.turned_away.reason((record.topic, record.partition), record.offset)
+        if reason is None:
+            return None
+        if reason == ERASED.reason or self._is_erased(record, parsed):
+            return ERASED
+        today = parsed if isinstance(parsed, Refusal) else self.rules.admission.refusal(parsed[0])
+        return today if today is not None and today.reason == reason else Refusal(reason, JUDGED_OTHERWISE)
+
+    def _is_erased(self, record: KafkaRecord, parsed: list[Reading] | Refusal) -> bool:
+        if isinstance(parsed, list):
+            return self.rules.erased.holds(parsed[0].device_id)
+        return is_of_erased(record, self.rules.erased)
 
     def _admitted(
-        self, record: KafkaRecord, parsed: list[Reading] | Refusal, *, is_judged: bool
+        self, record: KafkaRecord, parsed: list[Reading] | Refusal, *, is_new: bool
     ) -> list[Reading] | Refusal:
-        """What parsed, if it is let in, or why not; nothing of an erased device is kept, whatever it is refused for."""
-        if not isinstance(parsed, list):
-            return ERASED if is_of_erased(record, self.rules.erased) else parsed
-        refused = self.rules.refusal(record, parsed[0], is_judged=is_judged)
-        if refused is None:
+        """What parsed, if it is let in, or why not; nothing of an erased device is kept, whatever it is refused for.
+
+        What was landed before, and nobody tells how, is judged by the parser alone.
+        """
+        refusal = parsed if isinstance(parsed, Refusal) else self.rules.admission.refusal(parsed[0]) if is_new else None
+        if refusal is None:
             return parsed
-        return ERASED if self.rules.erased.holds(parsed[0].device_id) else refused
+        return ERASED if self._is_erased(record, parsed) else refusal
 
     def _rows(self, table: TableContract, names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
         same = {
@@ -229,14 +181,6 @@ class Landing:
             "ingested_at": self.stamp.began_us, "quarantined_at": self.stamp.began_us, "redriven_at": None,
         }  # fmt: skip
         return rows_of(table, names, rows, same)
-
-
-def as_before(parsed: list[Reading] | Refusal, is_there: bool) -> list[Reading] | Refusal | None:
-    """What becomes of a record whose readings' commit was made under other contracts, for the commit to quarantine: nothing
-    where it is among the readings, else it is refused, whatever today's contracts say of it. A redrive takes it."""
-    if is_there:
-        return None
-    return parsed if isinstance(parsed, Refusal) else PARSED_OTHERWISE
 
 
 def rows_of(
@@ -284,48 +228,3 @@ def _constant(column: Column, value: int | None, count: int) -> pa.Array:
     if value is None:
         return pa.nulls(count, target)
     return pa.repeat(pa.scalar(value, _NUMBERS.get(column.kind, target)), count).cast(target)
-
-
-@dataclass
-class BatchSummary:
-    """What a micro-batch brought, over all its partitions. Dates are days since 1970-01-01 as ISO text.
-
-    ``records``: all that Kafka held of the offsets that are new to the readings' table, whichever table took them;
-    ``messages``: those that were landed now, in either table.
-    """
-
-    messages: int = 0
-    records: int = 0
-    readings: int = 0
-    refused: int = 0
-    late: int = 0
-    reading_dates: dict[str, int] = field(default_factory=dict)
-    refused_dates: dict[str, int] = field(default_factory=dict)
-    newest_by_partition: dict[str, dict[int, int]] = field(default_factory=dict)
-    newest_by_contract: dict[str, int] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, texts: Iterable[str]) -> BatchSummary:
-        """Add up the summaries of a batch; a partition may come in several."""
-        total = cls()
-        for text in texts:
-            part = json.loads(text)
-            total.messages += part["reading_messages"] + part["refused"]
-            total.records += part["reading_messages"] + part["turned_away"]
-            total.readings += part["readings"]
-            total.refused += part["refused"]
-            total.late += part["late"]
-            _add_dates(total.reading_dates, part["reading_dates"])
-            _add_dates(total.refused_dates, part["refused_dates"])
-            if part["newest"] is not None:
-                newest = total.newest_by_partition.setdefault(part["topic"], {})
-                newest[part["partition"]] = max(part["newest"], newest.get(part["partition"], part["newest"]))
-            for contract, reached in part["newest_by_contract"].items():
-                total.newest_by_contract[contract] = max(reached, total.newest_by_contract.get(contract, reached))
-        return total
-
-
-def _add_dates(total: dict[str, int], part: Mapping[str, int]) -> None:
-    for day, count in part.items():
-        iso = (EPOCH + timedelta(days=int(day))).date().isoformat()
-        total[iso] = total.get(iso, 0) + count

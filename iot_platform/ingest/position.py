@@ -13,6 +13,7 @@ from typing import Any
 from deltalake import DeltaTable
 
 from iot_platform.ingest.transactions import FENCED
+from iot_platform.ingest.turned_away import NOTHING, TurnedAway
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.snapshot import Snapshot
 from iot_platform.lake.stream_log import last_stream_commit
@@ -48,8 +49,7 @@ class Position:
     newest_by_partition: Ends = field(default_factory=dict)
     newest_by_contract: dict[str, int] = field(default_factory=dict)
     topic_ids: dict[str, str] = field(default_factory=dict)  # as the broker named them when they were read
-    parsed_by: str = ""  # the contracts (their fingerprint) by which the newest batch of readings was parsed
-    judged: list[dict[str, Any]] = field(default_factory=list)  # by which admissions the readings were judged: ``judged_by``
+    turned_away: TurnedAway = NOTHING  # by the readings' commits, as far as quarantine may not have it yet
 
     @property
     def generation(self) -> int:
@@ -99,9 +99,8 @@ def read_position(lake: Lake) -> Position:
         position.ingest_seq = max(position.ingest_seq, int(metadata.get("ingest_seq", 0)))
         position.topic_ids |= metadata.get("topic_ids", {})
         if table == READINGS:
-            position.parsed_by = metadata.get("parsed_by", "")
-        if table == READINGS:
-            position.judged = judged_by(metadata)
+            said = metadata.get("turned_away")
+            position.turned_away = TurnedAway.of_json(said) if said else TurnedAway(untold=_int_keys(ends))
         raise_newest(position, metadata.get("newest_by_partition", {}), metadata.get("newest_by_contract", {}))
     return position
 
@@ -116,16 +115,6 @@ def raise_newest(
             newest[int(partition)] = max(reached, newest.get(int(partition), reached))
     for contract, reached in by_contract.items():
         position.newest_by_contract[contract] = max(reached, position.newest_by_contract.get(contract, reached))
-
-
-def judged_by(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """By which admissions the records below a readings commit's ends were judged, each with its ends; oldest first.
-
-    Only the newest is told where quarantine has what the others judged.
-    """
-    own = metadata.get("admission")
-    told = [*metadata.get("earlier_admissions", ()), *([own | {"until": metadata.get("ends") or {}}] if own else ())]
-    return [one | {"until": _int_keys(one["until"])} for one in told]
 
 
 def _int_keys(offsets: Mapping[str, Mapping[str, int]]) -> Ends:

@@ -26,10 +26,11 @@ from iot_platform.contracts.timestamps import DAY_US, EPOCH
 from iot_platform.errors import LakeError
 from iot_platform.failpoints import reach
 from iot_platform.ingest.admission import InForce, read_admission
-from iot_platform.ingest.batch import LATE_US, READING_NAMES, BatchRules, Stamp, rows_of
+from iot_platform.ingest.batch import READING_NAMES, BatchRules, Stamp, rows_of
 from iot_platform.ingest.candidates import Candidate, chunks, offsets_of
 from iot_platform.ingest.earlier import Earlier, Place
 from iot_platform.ingest.files import Writer
+from iot_platform.ingest.summary import LATE_US
 from iot_platform.lake.data_files import DataFile
 from iot_platform.lake.lake import Lake, writer_properties
 from iot_platform.lake.ledger import REDRIVEN

@@ -3,6 +3,7 @@
 The two commits come one after the other. Whatever dies in between, the repeated batch is skipped by the table that has
 it (Delta's transaction of this generation and batch) and written by the one that has not. Whom a batch lets in is read when
 it begins and holds for both; where that moves before the readings are committed, the batch is judged again (``admission``).
+The readings' commit names what it turned away, and quarantine gets exactly that, whatever has changed by then.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from iot_platform.contracts.duckdb import select_files
-from iot_platform.contracts.parse import ParseRules, fingerprint
+from iot_platform.contracts.parse import ParseRules
 from iot_platform.contracts.timestamps import EPOCH
 from iot_platform.errors import LakeError
 from iot_platform.failpoints import reach
-from iot_platform.ingest.admission import InForce, judged_before, read_admission
-from iot_platform.ingest.batch import BatchRules, BatchSummary, Stamp
+from iot_platform.ingest.admission import InForce, read_admission
+from iot_platform.ingest.batch import BatchRules, Stamp
 from iot_platform.ingest.files import FILE, SUMMARY, DataFile, Writer
 from iot_platform.ingest.generation import Start
-from iot_platform.ingest.position import QUARANTINE, READINGS, Ends, Position, app_id, commit_metadata, raise_newest
+from iot_platform.ingest.position import QUARANTINE, READINGS, Ends, app_id, commit_metadata, raise_newest
+from iot_platform.ingest.summary import BatchSummary
 from iot_platform.ingest.transactions import ExpectedMoved, commit_once
 from iot_platform.lake.lake import Lake
 
@@ -74,10 +75,7 @@ class BronzeSink:
         self.now = now
         self._on_batch = on_batch
         self._verify = verify
-        self._judged = list(start.position.judged)
-        self._parsed_by = fingerprint(rules)
-        by_others = start.position.parsed_by not in ("", self._parsed_by)
-        self._landed_otherwise = landed_by_half(lake, start.position) if by_others else None
+        self._turned_away = start.position.turned_away
         self._ends = {table: start.position.tables[table].ends for table in (READINGS, QUARANTINE)}
 
     def __call__(self, frame: DataFrame, batch_id: int) -> None:
@@ -111,14 +109,18 @@ class BronzeSink:
             figures = {
                 "batch_id": stamp.batch_id, "ingest_seq": stamp.ingest_seq, "messages": summary.messages,
                 "records": summary.records, "readings": summary.readings, "quarantined": summary.refused,
-                "parsed_by": self._parsed_by,
             }  # fmt: skip
+            # With what others turned away and quarantine does not have: a batch landed by half, its generation was lost.
+            turned_away = self._turned_away.then(found.turned_away, self._ends[QUARANTINE])
+            of_table = {
+                READINGS: {"rows_by_date": summary.reading_dates, "turned_away": turned_away.as_json()},
+                QUARANTINE: {"rows_by_date": summary.refused_dates},
+            }
             reach("ingest.before_commits")
             try:
-                for table, dates in ((READINGS, summary.reading_dates), (QUARANTINE, summary.refused_dates)):
-                    own = [file for file in files if file.table == table]
-                    self._commit(table, own, ranges, figures | {"rows_by_date": dates}, in_force)
-                    landed = summary
+                for table, own in of_table.items():
+                    self._commit(table, [file for file in files if file.table == table], ranges, figures | own, in_force)
+                    landed, self._turned_away = summary, turned_away
                     reach(f"ingest.after_{table.partition('/')[2]}")
             except ExpectedMoved:
                 continue
@@ -139,10 +141,9 @@ class BronzeSink:
         return files, BatchSummary.of(row.detail for row in results if row.kind == SUMMARY)
 
     def _batch_rules(self, newest: Ends, in_force: InForce) -> BatchRules:
-        judged = judged_before(self._judged, in_force.erased)
         return BatchRules(
-            self.rules, newest, self._ends[READINGS], self._ends[QUARANTINE], in_force.admission, judged, in_force.erased,
-            self._landed_otherwise,
+            self.rules, newest, self._ends[READINGS], self._ends[QUARANTINE], self._turned_away, in_force.admission,
+            in_force.erased,
         )  # fmt: skip
 
     def _commit(
@@ -162,57 +163,18 @@ class BronzeSink:
             for topic, spans in ranges.items()
         }
         ends = merged(own, ranges)
-        judged = in_force.admission.as_json()
-        # Others judged what quarantine does not have yet: where a batch landed by half, and its generation was lost.
-        earlier = [one for one in self._judged if self._is_unsettled(one["until"])]
-        admission = {"admission": judged, "earlier_admissions": earlier} if table == READINGS else {}
         metadata = commit_metadata(
             {
-                **figures, **admission, "generation": self.generation, "offsets": covered, "ends": ends,
+                **figures, "generation": self.generation, "offsets": covered, "ends": ends,
                 "topic_ids": self.topic_ids, "newest_by_partition": self.position.newest_by_partition,
                 "newest_by_contract": self.position.newest_by_contract,
             }
         )  # fmt: skip
-        is_new = commit_once(
+        commit_once(
             self.lake, table, app_id(table, self.generation), figures["batch_id"], metadata=metadata, files=files,
             expect=in_force.expected[table],
         )  # fmt: skip
         self._ends[table] = ends
-        if is_new and table == READINGS:
-            self._judged = [*earlier, {"until": ends, **judged}]
-
-    def _is_unsettled(self, until: Ends) -> bool:
-        """Whether some of what lies below these offsets is not in quarantine's reach yet."""
-        own = self._ends[QUARANTINE]
-        return any(
-            end > own.get(topic, {}).get(partition, 0) for topic, ends in until.items() for partition, end in ends.items()
-        )
-
-
-def landed_by_half(lake: Lake, position: Position) -> dict[tuple[str, int], frozenset[int]] | None:
-    """The offsets that are among the readings, where quarantine does not have its part of their batch yet; None where every
-    batch is in both tables. At most the offsets of one batch."""
-    readings, quarantine = (position.tables[table].ends for table in (READINGS, QUARANTINE))
-    open_from = {
-        (topic, partition): quarantine.get(topic, {}).get(partition, 0)
-        for topic, ends in readings.items()
-        for partition, end in ends.items()
-        if quarantine.get(topic, {}).get(partition, 0) < end
-    }
-    if not open_from:
-        return None
-    found: dict[tuple[str, int], set[int]] = {place: set() for place in open_from}
-    snapshot = lake.snapshot(READINGS)
-    source = select_files(snapshot.contract, snapshot.files())
-    with lake.reading(READINGS) as connection:
-        rows = connection.execute(
-            f"select distinct topic, kafka_partition, kafka_offset from ({source}) where kafka_offset >= $lowest",
-            {"lowest": min(open_from.values())},
-        ).fetchall()
-    for topic, partition, offset in rows:
-        if offset >= open_from.get((topic, partition), offset + 1):
-            found[topic, partition].add(offset)
-    return {place: frozenset(offsets) for place, offsets in found.items()}
 
 
 def merged(ends: Mapping[str, Mapping[int, int]], ranges: Ranges) -> Ends:

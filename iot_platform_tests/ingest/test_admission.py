@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from iot_platform.contracts.parse import KafkaRecord
 from iot_platform.errors import LakeError
-from iot_platform.ingest.admission import CLOSED_BEFORE, Admission, is_of_erased, read_admission
+from iot_platform.ingest.admission import CLOSED_BEFORE, is_of_erased, read_admission
 from iot_platform.ingest.batch import BatchRules
 from iot_platform.ingest.position import QUARANTINE, READINGS, read_position
 from iot_platform.lake import Lake
@@ -26,6 +26,7 @@ from iot_platform.settings import Settings
 from iot_platform_tests.contracts.messages import RULES, message, record
 from iot_platform_tests.ingest.local_sink import Died, LocalIngest
 
+TOPIC = "iot.sensor-readings"
 TODAY = date(2026, 11, 19)
 DAY = timedelta(days=1)
 
@@ -106,9 +107,8 @@ def test_a_date_that_closes_while_a_batch_is_in_flight_gets_nothing_more(ingest:
     ingest.send(sent(5), sent(), broken())
     assert ingest.land(at(step, lambda: close(ingest.lake, TODAY)))
     assert (ingest.offsets(READINGS), reasons(ingest)) == ([1], {0: "closed_date", 2: "not_json"})
-    assert read_position(ingest.lake).judged == [
-        {"closed_before": "2026-11-19", "tombstones": 0, "until": {"iot.sensor-readings": {0: 3}}}
-    ]
+    told = read_position(ingest.lake).turned_away
+    assert [told.reason((TOPIC, 0), offset) for offset in range(4)] == ["closed_date", None, "not_json", None]
 
 
 def test_what_landed_before_its_date_closed_is_in_bronze_only(ingest: LocalIngest) -> None:
@@ -136,14 +136,16 @@ def test_a_second_generation_that_dies_too_leaves_both_judgements_to_the_third(i
     ingest.new_generation()
     ingest.send(sent(5), sent())
     assert not ingest.land(at("after_readings", die))  # the third was refused, by another admission
-    assert len(read_position(ingest.lake).judged) == 2
+    told = read_position(ingest.lake).turned_away
+    assert [told.reason((TOPIC, 0), offset) for offset in range(4)] == [None, None, "closed_date", None]
     close(ingest.lake, TODAY + DAY)
     ingest.new_generation()
     ingest.send(sent())
     assert ingest.land()
     assert (ingest.offsets(READINGS), reasons(ingest)) == ([0, 1, 3], {2: "closed_date", 4: "closed_date"})
     ingest.send(broken())
-    assert ingest.land() and len(read_position(ingest.lake).judged) == 1  # what both tables have is told no more
+    assert ingest.land()
+    assert read_position(ingest.lake).turned_away.reason((TOPIC, 0), 4) is None  # what both tables have is told no more
 
 
 def test_a_device_erased_between_both_commits_leaves_no_payload_in_quarantine(ingest: LocalIngest) -> None:
@@ -193,7 +195,6 @@ def test_an_erased_device_is_known_by_key_by_any_text_and_by_escaped_text() -> N
     assert not is_of_erased(record(b'["g\\xhn\\t1"'), stones)
     assert not is_of_erased(record(None, key=None), stones)
     assert not is_of_erased(record(b"{", key="gähn\t1".encode()), Tombstones())
-    assert Admission(None, stones).as_json() == {"closed_before": None, "tombstones": 1}
 
 
 DEVICES = ("d1", "d2", "d3")

@@ -13,13 +13,8 @@ from iot_platform.contracts.arrow import arrow_schema
 from iot_platform.contracts.parse import KafkaRecord
 from iot_platform.contracts.timestamps import EPOCH, render
 from iot_platform.errors import DataError
-from iot_platform.ingest.batch import (
-    LATE_US,
-    BatchRules,
-    BatchSummary,
-    Landing,
-    Stamp,
-)
+from iot_platform.ingest.batch import BatchRules, Landing, Stamp
+from iot_platform.ingest.summary import LATE_US, BatchSummary
 from iot_platform_tests.contracts.messages import ARRIVAL_US, EVENT_US, RULES, VALID, message, record
 from iot_platform_tests.ingest.kafka_batches import kafka_batch
 

@@ -296,7 +296,7 @@ def test_a_batch_that_landed_by_half_before_the_contract_was_mended_is_judged_as
     mend()
     landed.repeat(batch, EVENT)
     held = rows(lake, "bronze/quarantine").select("kafka_offset", "reason").rows()
-    assert held == [(1, "unknown_contract"), (2, "not_json"), (4, "unknown_contract")]
+    assert held == [(1, "wrong_type"), (2, "not_json"), (4, "wrong_type")]
     assert offset_ledger(lake).is_balanced
     landed.land([event(5)], EVENT)  # goes on by the contracts of today
     assert again(lake).redriven == 2

@@ -18,9 +18,10 @@ from iot_platform.contracts.wire import CONTRACTS
 from iot_platform.engines import open_engine
 from iot_platform.engines.materialize import DateResult, materialize_date
 from iot_platform.engines.registry import sync_registry
-from iot_platform.ingest.batch import BatchRules, BatchSummary, Stamp
+from iot_platform.ingest.batch import BatchRules, Stamp
 from iot_platform.ingest.files import FILE, DataFile, Writer
 from iot_platform.ingest.position import QUARANTINE, READINGS, app_id, commit_metadata
+from iot_platform.ingest.summary import BatchSummary
 from iot_platform.ingest.transactions import commit_once
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.levels import daily_transforms
