@@ -70,12 +70,16 @@ def ingest_shown(ingest: dict[str, Any]) -> list[str]:
     """The ingest in a line; where it runs, a second one with its figures."""
     lines = [f"Ingestion: {ingest['state']}: {ingest['said']}"]
     if (progress := ingest["progress"]) and ingest["state"] not in ("absent", "stopped"):
-        rate, seconds, memory = progress["messages_per_second"], progress["batch_seconds"], progress["rss_bytes"] / 2**20
-        lines.append(
-            f"  since {progress['since']}, last heard of at {progress['beat_at']}, generation {progress['generation']}:"
-            f" {rate:,.0f} messages a second in the last minute, batch {progress['batch_id']} of"
-            f" {progress['batch_messages']:,} messages took {seconds:.1f} s, {memory:,.0f} MB of memory"
-        )
+        line = f"  since {progress['since']}, last heard of at {progress['beat_at']}"
+        if progress["generation"]:
+            line += f", generation {progress['generation']}"
+        if progress["last_batch_at"]:  # before the first one there are no figures
+            line += (
+                f": {progress['messages_per_second']:,.0f} messages a second in the last minute, the last batch brought"
+                f" {progress['batch_messages']:,} in {progress['batch_seconds']:.1f} s,"
+                f" {progress['rss_bytes'] / 2**20:,.0f} MB of memory"
+            )
+        lines.append(line)
         if progress["last_error"]:
             lines.append(f"  last error, at {progress['last_error_at']}: {progress['last_error']}")
     return lines

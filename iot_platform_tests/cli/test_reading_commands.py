@@ -10,6 +10,7 @@ import pytest
 
 from iot_platform.ingest.lease import lease
 from iot_platform.ingest.progress import ProgressLog
+from iot_platform.ingest.sink import BatchResult
 from iot_platform.lake import Lake
 from iot_platform.settings import PROJECT_ROOT, Settings
 from iot_platform.simulator.spool import Outgoing, Spool
@@ -78,7 +79,7 @@ def test_status_of_an_empty_home_is_empty_and_balanced(iot: Iot) -> None:
     assert found["ledger"] == []
     assert found["offsets"] == {
         "consumed": 0, "bronze_messages": 0, "quarantined": 0, "redriven": 0, "erased": 0, "expired": 0,
-        "without_record": 0, "balanced": True,
+        "landing": 0, "without_record": 0, "balanced": True,
     }  # fmt: skip
     assert all(topic["lag"] is None for topic in found["topics"].values())
     assert found["tables"]["silver/readings"] == {"version": None, "rows": 0, "bytes": 0, "dates": {}}
@@ -97,6 +98,11 @@ def test_status_tells_how_ingestion_goes_and_its_last_error(iot: Iot, settings: 
         shown = iot("status").out
         assert "Ingestion: waiting: process" in shown and "generation 3" in shown
         assert "last error, at" in shown and shown.count("no broker answers") >= 2
+        assert "batch" not in shown and "messages a second" not in shown  # none came yet
+        log.batch_begins(0)
+        assert "batch" not in iot("status").out
+        log.batch(BatchResult(0, 1_200, 1_200, 0, 0, {DAY: 1_200}, {"t": {0: (5, 1_205)}}), 2.5, {})
+        assert "in the last minute, the last batch brought 1,200 in 2.5 s, 0 MB" in " ".join(iot("status").out.split())
         log.state("failed", "the disk is full")
     assert "Ingestion: failed: the last ingest failed: the disk is full" in iot("status").out
 
