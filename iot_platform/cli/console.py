@@ -111,8 +111,8 @@ def parse_range(first: str | None, last: str | None) -> tuple[date, date] | None
     """Both ends included; one alone stands for a single day, none for every date."""
     if first is None and last is None:
         return None
-    start = parse_day(first or last or "", "--from")
-    end = parse_day(last or first or "", "--to")
+    start = parse_day(first or last or "", "--from" if first else "--to")
+    end = parse_day(last or first or "", "--to" if last else "--from")
     if end < start:
         raise InputError(f"--to {end} lies before --from {start}", "Turn them round.")
     return start, end

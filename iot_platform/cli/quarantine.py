@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from iot_platform.cli.console import FromOption, JsonOption, ToOption, emit_json, out, parse_range, step, table
+from iot_platform.cli.console import FromOption, JsonOption, ToOption, emit_json, out, parse_day, parse_range, step, table
 from iot_platform.errors import InputError
 from iot_platform.settings import load_settings
 
@@ -154,9 +154,10 @@ def _chosen(
 
     if day and (first or last):
         raise InputError("--date is one date, --from and --to are a range", "Give one or the other.")
-    span = parse_range(day or first, None if day else last)
+    only = parse_day(day, "--date") if day else None
+    start, end = (only, only) if only else parse_range(first, last) or (None, None)
     return Chosen(
-        frozenset(reason or ()), *(span or (None, None)), frozenset(topic or ()),
+        frozenset(reason or ()), start, end, frozenset(topic or ()),
         frozenset(MessageId.parse(one) for one in ids), with_redriven=with_redriven,
     )  # fmt: skip
 
@@ -180,12 +181,12 @@ def _told(result: RedriveResult, dry_run: bool) -> Iterator[str]:
     for day, rows in sorted(result.readings_by_date.items()):
         yield f"  {day}: {rows:,} readings"
     if result.healed:
-        yield f"were in Bronze already, not marked: {result.healed:,}"
+        yield f"were in Bronze already: {result.healed:,}"
     yield f"still refused: {result.refused.total():,}"
     for reason, count in result.refused.most_common():
         yield f"  {reason}: {count:,}"
-    if not dry_run and (left := result.redriven + result.healed - result.marked):
-        yield f"not marked in quarantine yet, since others were writing: {left:,}; the next redrive marks them"
+    if result.unmarked:
+        yield f"not marked in quarantine yet, since others were writing: {result.unmarked:,}; the next redrive marks them"
 
 
 def _plain(values: dict[str, Any], *without: str) -> dict[str, Any]:
@@ -215,6 +216,11 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "backslashreplace")
 
 
+def _harmless(text: str) -> str:
+    """One line, in which nothing that a sender wrote steers the terminal."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
 def _short(detail: str, most: int = 60) -> str:
     return detail if len(detail) <= most else f"{detail[:most]}…"
 
@@ -226,16 +232,16 @@ def _lines(message: Message, most: int | None) -> Iterator[str]:
     yield f"arrived: {held.arrived_at}"
     yield f"quarantined: {held.quarantined_at}"
     yield f"redriven: {held.redriven_at or 'no'}"
-    yield f"key: {'-' if message.key is None else _text(message.key)}"
+    yield f"key: {'-' if message.key is None else _harmless(_text(message.key))}"
     for name, value in message.headers:
-        yield f"header {name}: {'-' if value is None else _text(value)}"
+        yield f"header {_harmless(name)}: {'-' if value is None else _harmless(_text(value))}"
     if message.value is None:
         yield "value: none (a tombstone, or withheld because the device was erased)"
         return
     shown = message.value if most is None else message.value[:most]
     rest = len(message.value) - len(shown)
     yield f"value: {len(message.value):,} bytes" + (f", the first {len(shown):,} of them:" if rest else ":")
-    yield "".join(char if char.isprintable() else "\ufffd" for char in _text(shown))
+    yield _harmless(_text(shown))
     for at in range(0, len(shown), PER_LINE):
         row = shown[at : at + PER_LINE]
         printable = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)

@@ -6,7 +6,7 @@ sized by what the file says of itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Wanted = Mapping[Place, NDArray[np.int64]]
+
+OFFSETS_AT_ONCE = 2_000_000  # 16 bytes each
 MOST_ROWS = 20_000  # of a chunk
 MOST_BYTES = 32 << 20
 COLUMNS = [
@@ -41,7 +44,7 @@ class Candidate(NamedTuple):
         return self.record.topic, self.record.partition
 
 
-def offsets_of(lake: Lake, quarantine: Snapshot, day: date, chosen: Chosen) -> dict[Place, NDArray[np.int64]]:
+def offsets_of(lake: Lake, quarantine: Snapshot, day: date, chosen: Chosen) -> Wanted:
     """The offsets of the chosen messages that arrived on this date (UTC), per topic and partition, ascending."""
     import numpy as np
 
@@ -66,8 +69,35 @@ def offsets_of(lake: Lake, quarantine: Snapshot, day: date, chosen: Chosen) -> d
     return places
 
 
+def looked_at_once(lake: Lake, quarantine: Snapshot, chosen: Chosen) -> Iterator[dict[date, Wanted]]:
+    """The offsets of the chosen messages by date of arrival, so many dates together that one look into Bronze, which reads
+    most of it, serves them all, and their offsets still take little room."""
+    held: dict[date, Wanted] = {}
+    size = 0
+    for day in sorted({file.day for file in quarantine.active if file.day and chosen.takes_day(file.day)}):
+        if wanted := offsets_of(lake, quarantine, day, chosen):
+            held[day] = wanted
+            size += sum(map(len, wanted.values()))
+        if size >= OFFSETS_AT_ONCE:
+            yield held
+            held, size = {}, 0
+    if held:
+        yield held
+
+
+def together(dates: Iterable[Wanted]) -> Wanted:
+    """The offsets of several dates, per topic and partition."""
+    import numpy as np
+
+    parts: dict[Place, list[NDArray[np.int64]]] = {}
+    for wanted in dates:
+        for place, offsets in wanted.items():
+            parts.setdefault(place, []).append(offsets)
+    return {place: np.concatenate(own) for place, own in parts.items()}
+
+
 def chunks(
-    lake: Lake, quarantine: Snapshot, day: date, wanted: Mapping[Place, NDArray[np.int64]]
+    lake: Lake, quarantine: Snapshot, day: date, wanted: Wanted
 ) -> Iterator[list[Candidate]]:
     """The wanted messages of a date in chunks of bounded size, each in the order of its partitions."""
     held: list[Candidate] = []
@@ -87,7 +117,7 @@ def _position(candidate: Candidate) -> tuple[str, int, int]:
 
 
 def _candidates(
-    lake: Lake, quarantine: Snapshot, day: date, wanted: Mapping[Place, NDArray[np.int64]]
+    lake: Lake, quarantine: Snapshot, day: date, wanted: Wanted
 ) -> Iterator[Candidate]:
     for path in quarantine.files([day]):
         for batch in _batches(lake, path):
@@ -116,7 +146,7 @@ def _rows_at_once(metadata: Any) -> int:
     return max(1, min(MOST_ROWS, MOST_BYTES * rows // max(size, 1)))
 
 
-def _wanted_of(batch: Any, wanted: Mapping[Place, NDArray[np.int64]]) -> Iterator[Candidate]:
+def _wanted_of(batch: Any, wanted: Wanted) -> Iterator[Candidate]:
     import numpy as np
 
     topics = batch.column("topic").to_pylist()

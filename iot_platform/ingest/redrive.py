@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
-import pyarrow as pa
 from deltalake import CommitProperties, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 
@@ -27,12 +26,13 @@ from iot_platform.errors import LakeError
 from iot_platform.failpoints import reach
 from iot_platform.ingest.admission import InForce, read_admission
 from iot_platform.ingest.batch import READING_NAMES, BatchRules, Stamp, rows_of
-from iot_platform.ingest.candidates import Candidate, chunks, offsets_of
+from iot_platform.ingest.candidates import Candidate, chunks, looked_at_once, together
 from iot_platform.ingest.earlier import Earlier, Place
 from iot_platform.ingest.files import Writer
+from iot_platform.ingest.marking import mark
 from iot_platform.ingest.summary import LATE_US
 from iot_platform.lake.data_files import DataFile
-from iot_platform.lake.lake import Lake, writer_properties
+from iot_platform.lake.lake import Lake
 from iot_platform.lake.ledger import REDRIVEN
 from iot_platform.lake.quarantine import QUARANTINE, Chosen
 from iot_platform.lake.snapshot import Snapshot, changed_id
@@ -42,16 +42,15 @@ from iot_platform.topics import load_topics
 
 READINGS = BRONZE_READINGS.name
 ATTEMPTS = 200  # a stream commits every two seconds, a look and a commit take a tenth of one
-MARK_ATTEMPTS = 20
-SPILL_BYTES = 256 << 20
 
 
 @dataclass
 class RedriveResult:
     """What became of the chosen messages; dates are event dates (UTC).
 
-    ``healed``: were in Bronze already, by a redrive that died before its mark. ``marked``: rows of quarantine that say so
-    now; fewer than redriven and healed only where other writers left no room, and the next redrive marks the rest.
+    ``healed``: were in Bronze already, by a redrive that died before its mark or runs beside this one. ``marked``: rows of
+    quarantine that this one made say so; a redrive beside it may have been faster. ``unmarked``: messages for whose mark
+    other writers left no room; the next redrive marks them.
     """
 
     chosen: int = 0
@@ -60,6 +59,7 @@ class RedriveResult:
     late: int = 0
     healed: int = 0
     marked: int = 0
+    unmarked: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     readings_by_date: Counter[date] = field(default_factory=Counter)
 
@@ -71,6 +71,7 @@ class RedriveResult:
             "late": self.late,
             "healed": self.healed,
             "marked": self.marked,
+            "unmarked": self.unmarked,
             "refused": dict(sorted(self.refused.items())),
             "readings_by_date": {day.isoformat(): rows for day, rows in sorted(self.readings_by_date.items())},
         }
@@ -98,23 +99,23 @@ def redrive(
     result = RedriveResult()
     if not lake.exists(QUARANTINE):
         return result
+    if dry_run and not lake.exists(READINGS):
+        raise LakeError(f"there is no {READINGS} to look into", "`iot ingest` makes it, as a redrive does that is not dry")
     quarantine = lake.snapshot(QUARANTINE)
     redriver = Redriver(lake, parse_rules(settings), result, now, dry_run=dry_run)
-    # One date of arrival after the other: what is held of it is its offsets, and one chunk of messages.
-    for day in sorted({file.day for file in quarantine.active if file.day and chosen.takes_day(file.day)}):
-        wanted = offsets_of(lake, quarantine, day, chosen)
-        if not wanted:
-            continue
-        result.chosen += sum(map(len, wanted.values()))
-        earlier = Earlier(lake, wanted)
-        marks: dict[Place, list[int]] = {}
-        for chunk in chunks(lake, quarantine, day, wanted):
-            for candidate in redriver.take(chunk, earlier):
-                marks.setdefault(candidate.place, []).append(candidate.record.offset)
-            if on_chunk:
-                on_chunk(result)
-        if marks and not dry_run:
-            result.marked += mark(lake, day, marks, now)
+    for dates in looked_at_once(lake, quarantine, chosen):
+        result.chosen += sum(len(offsets) for wanted in dates.values() for offsets in wanted.values())
+        earlier = Earlier(lake, together(dates.values()))
+        # One date of arrival after the other: what is held of it is its offsets, and one chunk of messages.
+        for day, wanted in dates.items():
+            marks: dict[Place, list[int]] = {}
+            for chunk in chunks(lake, quarantine, day, wanted):
+                for candidate in redriver.take(chunk, earlier):
+                    marks.setdefault(candidate.place, []).append(candidate.record.offset)
+                if on_chunk:
+                    on_chunk(result)
+            if marks and not dry_run:
+                redriver.mark(day, marks)
     return result
 
 
@@ -138,6 +139,7 @@ class Redriver:
         self.lake = lake
         self.rules = rules
         self.result = result
+        self.now = now
         self.now_us = (now - EPOCH) // EPOCH.resolution
         self.dry_run = dry_run
 
@@ -148,7 +150,7 @@ class Redriver:
         files: list[DataFile] = []
         for _ in range(ATTEMPTS):
             in_force = read_admission(self.lake)
-            bronze = self.lake.writable(READINGS)
+            bronze = self.lake.snapshot(READINGS) if self.dry_run else self.lake.writable(READINGS)
             if not _holds(bronze, in_force):
                 continue
             earlier.look(bronze)
@@ -166,6 +168,12 @@ class Redriver:
             self._count(judged, refused, len(there))
             return [*there, *(one.candidate for one in judged)]
         raise LakeError(f"{READINGS}: other writers leave no room for a commit", "Run it again when they are done")
+
+    def mark(self, day: date, offsets: Mapping[Place, Sequence[int]]) -> None:
+        """Say in quarantine that these messages of one date of arrival are in Bronze."""
+        marked = mark(self.lake, day, offsets, self.now)
+        self.result.marked += marked or 0
+        self.result.unmarked += 0 if marked is not None else sum(map(len, offsets.values()))
 
     def _write(self, judged: Sequence[Judged]) -> list[DataFile]:
         rows = rows_of(BRONZE_READINGS, (*READING_NAMES, "ingest_seq", "batch_id"), [
@@ -250,41 +258,3 @@ def judge(
         reached[place] = max([min(event_us, record.timestamp_us), *known])
         judged.append(Judged(candidate, told, is_late))
     return judged, refused
-
-
-def mark(lake: Lake, day: date, offsets: Mapping[Place, Sequence[int]], now: datetime) -> int:
-    """Say in quarantine that these messages of one date of arrival are in Bronze; how many rows were marked.
-
-    Only the files that hold them are written anew. Where a writer of the date is faster every time they stay unmarked: that
-    loses nothing, and the next redrive marks them.
-    """
-    rows = [(topic, partition, offset) for (topic, partition), own in offsets.items() for offset in own]
-    source = pa.table(
-        {
-            "topic": pa.array([row[0] for row in rows], pa.string()),
-            "kafka_partition": pa.array([row[1] for row in rows], pa.int32()),
-            "kafka_offset": pa.array([row[2] for row in rows], pa.int64()),
-        }
-    )
-    same = " and ".join(f"q.{name} = s.{name}" for name in source.column_names)
-    when = f"arrow_cast({(now - EPOCH) // EPOCH.resolution}, 'Timestamp(Microsecond, Some(\"UTC\"))')"
-    for _ in range(MARK_ATTEMPTS):
-        snapshot = lake.writable(QUARANTINE)
-        merge = snapshot.delta.merge(
-            source,
-            f"q.event_date = '{day.isoformat()}' and q.redriven_at is null and {same}",
-            source_alias="s",
-            target_alias="q",
-            writer_properties=writer_properties(snapshot.contract),
-            commit_properties=CommitProperties(
-                custom_metadata={"userMetadata": json.dumps({"redriven": len(rows), "date": day.isoformat()})}
-            ),
-            max_spill_size=SPILL_BYTES,
-        )
-        try:
-            return int(merge.when_matched_update({"redriven_at": when}).execute()["num_target_rows_updated"])
-        except CommitFailedError:
-            continue
-        except (DeltaError, OSError) as error:
-            raise lake.unwritable(QUARANTINE, error) from None
-    return 0

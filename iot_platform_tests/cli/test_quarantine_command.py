@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from iot_platform.cli.quarantine import _told
+from iot_platform.ingest.redrive import RedriveResult
 from iot_platform.lake import Lake
 from iot_platform.settings import Settings
 from iot_platform_tests.cli.conftest import Iot
@@ -88,6 +90,26 @@ def test_show_gives_the_bytes_as_text_and_hex(iot: Iot, filled: Lake) -> None:
     assert "value: none (a tombstone" in iot("quarantine", "show", f"{SENSOR}/0/4").out
 
 
+def test_nothing_that_a_sender_wrote_steers_the_terminal(iot: Iot, settings: Settings) -> None:
+    evil = "\x1b]0;owned\x07\x9b2J\nkey: forged"
+    raw = evil.encode()
+    Landed(Lake(settings)).land([raw], headers=[(evil, raw), ("contract", raw)], key=raw)
+    shown = iot("quarantine", "show", f"{SENSOR}/0/0").out
+    assert all(char.isprintable() for line in shown.split("\n") for char in line)
+    assert sum(line.startswith("key: ") for line in shown.splitlines()) == 1
+    whole = iot("quarantine", "show", f"{SENSOR}/0/0", "--json").json
+    assert whole["key"]["hex"] == raw.hex() and whole["headers"][0]["name"] == evil  # for programs, as it came
+
+
+def test_a_redrive_says_what_is_left_to_mark_and_not_what_another_marked() -> None:
+    overtaken = RedriveResult(chosen=3, redriven=2, healed=1)
+    assert list(_told(overtaken, dry_run=False))[1:] == [
+        "redriven: 2 (0 readings, 0 of the messages late)", "were in Bronze already: 1", "still refused: 0",
+    ]  # fmt: skip
+    crowded = RedriveResult(chosen=3, redriven=3, unmarked=3)
+    assert "others were writing: 3; the next redrive" in list(_told(crowded, dry_run=False))[-1]
+
+
 def test_show_cuts_a_large_value_unless_told_otherwise(iot: Iot, settings: Settings) -> None:
     Landed(Lake(settings)).land([b"x" * 5_000])
     assert "5,000 bytes, the first 1,024 of them" in iot("quarantine", "show", f"{SENSOR}/0/0").out
@@ -126,7 +148,9 @@ def test_an_empty_lake_has_an_empty_quarantine(iot: Iot) -> None:
         (("show", f"{SENSOR}/0/99"), "quarantine holds no message"),
         (("list", "--reason", "bad_luck"), "there is no reason 'bad_luck'"),
         (("list", "--date", "2026-11-19", "--from", "2026-11-18"), "Give one or the other"),
-        (("list", "--date", "tomorrow"), "is no date"),
+        (("list", "--date", "tomorrow"), "--date 'tomorrow' is no date"),
+        (("list", "--from", "2026-13-40"), "--from '2026-13-40' is no date"),
+        (("list", "--to", "2026-13-40"), "--to '2026-13-40' is no date"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(iot: Iot, filled: Lake, arguments: tuple[str, ...], said: str) -> None:

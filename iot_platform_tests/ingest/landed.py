@@ -60,13 +60,14 @@ class Landed:
     def land(
         self, values: Sequence[Mapping[str, Any] | bytes | None], contract: str = "sensor_reading", *, partition: int = 0,
         arrival_us: int = ARRIVAL_US, headers: Sequence[tuple[str, bytes | None]] = (),
+        key: bytes = b"key",
     ) -> list[int]:  # fmt: skip
         """One micro-batch of these values; the offsets they got."""
         place = TOPIC_OF[contract], partition
         first = self._next.get(place, 0)
         records = [
             KafkaRecord(
-                *place, first + number, arrival_us, b"key",
+                *place, first + number, arrival_us, key,
                 json.dumps(value).encode() if isinstance(value, Mapping) else value, headers,
             )
             for number, value in enumerate(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,9 @@ import pytest
 from iot_platform.contracts.rebuild import rebuild_message
 from iot_platform.contracts.timestamps import EPOCH
 from iot_platform.contracts.wire import CONTRACTS
+from iot_platform.errors import LakeError
 from iot_platform.ingest import candidates
+from iot_platform.ingest import redrive as redrives
 from iot_platform.ingest.redrive import RedriveResult, redrive
 from iot_platform.lake import Lake
 from iot_platform.lake.ledger import offset_ledger
@@ -84,8 +87,8 @@ def test_a_mended_message_goes_to_bronze_as_it_came(lake: Lake, landed: Landed, 
     result = again(lake)
 
     assert result.as_json() == {
-        "chosen": 4, "redriven": 3, "readings": 3, "late": 0, "healed": 0, "marked": 3, "refused": {"not_json": 1},
-        "readings_by_date": {"2026-11-19": 3},
+        "chosen": 4, "redriven": 3, "readings": 3, "late": 0, "healed": 0, "marked": 3, "unmarked": 0,
+        "refused": {"not_json": 1}, "readings_by_date": {"2026-11-19": 3},
     }  # fmt: skip
     brought = rows(lake, "bronze/readings").filter(pl.col("status") == "maintenance")
     held = before.filter(pl.col("reason") == "wrong_type")
@@ -278,6 +281,79 @@ def test_another_redrive_and_a_batch_between_look_and_commit_double_nothing(
     mine = again(lake)
     assert (others[-1].redriven, mine.redriven, mine.healed, mine.marked) == (1, 2, 1, 2)
     assert_each_once(lake, 4)
+
+
+def test_of_two_redrives_at_once_the_slower_knows_that_all_is_marked(
+    lake: Lake, landed: Landed, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landed.land([event(0), event(1), event(2)], EVENT)
+    mend()
+    others: list[RedriveResult] = []
+
+    def overtake(name: str) -> None:
+        if not others and name == "redrive.after_bronze":
+            others.append(RedriveResult())
+            others.append(again(lake))
+
+    monkeypatch.setattr("iot_platform.ingest.redrive.reach", overtake)
+    mine = again(lake)
+    assert (others[-1].healed, others[-1].marked, others[-1].unmarked) == (3, 3, 0)
+    assert (mine.redriven, mine.marked, mine.unmarked) == (3, 0, 0)
+    assert_each_once(lake, 3)
+
+
+def test_what_others_leave_no_room_to_mark_is_told_and_marked_by_the_next(
+    lake: Lake, landed: Landed, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landed.land([event(0), event(1)], EVENT)
+    mend()
+    with monkeypatch.context() as crowded:
+        crowded.setattr("iot_platform.ingest.marking.ATTEMPTS", 0)
+        mine = again(lake)
+    assert (mine.redriven, mine.marked, mine.unmarked) == (2, 0, 2)
+    healed = again(lake)
+    assert (healed.healed, healed.marked, healed.unmarked) == (2, 2, 0)
+    assert_each_once(lake, 2)
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 1_000])
+def test_bronze_is_looked_through_once_for_many_dates_of_arrival(
+    lake: Lake, landed: Landed, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    day_us = 24 * 60 * MINUTE_US
+    for day in range(4):
+        moments = [EVENT_US + day * day_us, EVENT_US + day * day_us - 60 * MINUTE_US]
+        landed.land([event(3 * day, "normal", moment_us=moments[0])], EVENT, arrival_us=ARRIVAL_US + day * day_us)
+        held = [event(3 * day + n, moment_us=moment) for n, moment in enumerate(moments, start=1)]
+        landed.land(held, EVENT, arrival_us=ARRIVAL_US + day * day_us)
+    mend()
+    looks: list[int] = []
+    kept = redrives.Earlier
+
+    def counted(*arguments: Any) -> Any:
+        looks.append(1)
+        return kept(*arguments)
+
+    monkeypatch.setattr(redrives, "Earlier", counted)
+    monkeypatch.setattr(candidates, "OFFSETS_AT_ONCE", at_once)
+    result = again(lake)
+    assert (result.chosen, result.redriven, result.marked, result.late) == (8, 8, 8, 4)
+    assert len(looks) == {1: 4, 4: 2, 1_000: 1}[at_once]
+    assert_each_once(lake, 12)
+
+
+def test_a_dry_run_makes_no_table_and_no_column(
+    lake: Lake, landed: Landed, mend: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landed.land([event(0)], EVENT)
+    mend()
+    with monkeypatch.context() as watched:
+        watched.setattr(Lake, "writable", lambda *_: pytest.fail("opened to be written"))
+        assert again(lake, dry_run=True).redriven == 1
+    shutil.rmtree(lake.path("bronze/readings"))
+    with pytest.raises(LakeError, match="no bronze/readings"):
+        again(lake, dry_run=True)
+    assert not lake.exists("bronze/readings")
 
 
 def test_a_batch_that_landed_by_half_before_the_contract_was_mended_is_judged_as_it_was(
