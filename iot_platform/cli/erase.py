@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from iot_platform.cli.console import JsonOption, emit_json, err, out, step, table
+from iot_platform.cli.console import JsonOption, emit_json, out, step, table
 from iot_platform.errors import InputError
 from iot_platform.settings import Settings, load_settings
 
@@ -52,7 +52,7 @@ def erase(
             _ask(one)
         with step(f"Erase {one}") as line:
             result = erase_device(lake, Request(one, force, wait, on_step=line.doing))
-            line.say("nothing is left" if result.is_clean else "something is left")
+            line.say("nothing is left" if result.is_clean else "not done")
         if as_json:
             emit_json(as_object(result, settings))
         else:
@@ -175,5 +175,3 @@ def _show(result: Erased, settings: Settings) -> None:
         out.print(f"Closed dates stay summed up as they were: {result.closed[0]} … {result.closed[-1]}")
     for topic, until in kafka_keeps(settings).items():
         out.print(f"Kafka: {topic} holds its messages until {until} at the latest; they are refused if read again")
-    for unreadable in result.verification.unreadable[:SHOWN_FILES]:
-        err.print(f"warning: {unreadable} cannot be read: whether it names the device is not known", markup=False)

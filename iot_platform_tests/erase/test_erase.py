@@ -21,6 +21,7 @@ from iot_platform.lake.erasures import read_erasures
 from iot_platform.lake.ledger import date_ledger, offset_ledger
 from iot_platform.lake.levels import Levels, bronze_level
 from iot_platform.lake.retention import CLOSED_BEFORE, closed_number
+from iot_platform.lake.rollback import release, roll_back
 from iot_platform.lake.tombstones import hash_of, key_file, read_key, read_tombstones
 from iot_platform.settings import Settings
 from iot_platform.transforms.catalog import TRANSFORMS
@@ -106,6 +107,8 @@ def done(tmp_path_factory: pytest.TempPathFactory, dbt_manifest: Path) -> Done:
     lake = filled(Settings(home=home, _env_file=None), dbt_manifest)  # pyright: ignore[reportCallIssue]
     assert run_assets(lake.settings, D, D, select=("silver",), force=True).is_success
     assert traces(home / "dagster", DEVICE)
+    roll_back(lake, "silver/readings", D, reason=f"{DEVICE} sent nonsense")
+    release(lake, "silver/readings", D)
     for name, (text, _) in BESIDE.items():
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text(text)
@@ -117,6 +120,8 @@ def test_everything_goes_and_the_rest_is_as_if_it_had_never_been(done: Done, wit
     assert done.files_with_traces > 20, "the look at the files finds what there is"
     assert done.result.is_clean, (done.result.problems, done.result.verification)
     assert traces(Path(done.lake.root), DEVICE) == []
+    reasons = [commit.get("userMetadata") or "" for commit in done.lake.snapshot("silver/readings").delta.history()]
+    assert any('"reason": "[erased] sent nonsense"' in reason for reason in reasons), "the rest of the commit stays"
     assert contents(done.lake) == contents(without)
     counts = {name: count.device for name, count in done.result.before.items() if count.device}
     assert counts == {
@@ -249,7 +254,7 @@ def test_closed_dates_lose_its_rows_and_keep_their_sums(settings: Settings, dbt_
     small.seq, small.offset = 9_000_000, 10_000
     small.day(D + 2 * DAY, readings=4, device_id=DEVICE)  # a date that is the device's alone
     devices = settings.declarations / "devices.csv"
-    devices.write_text(devices.read_text() + f"silent,sensor_reading,,hall,,,,1800,{D}T00:00:00Z,\n")
+    devices.write_text(devices.read_text() + f"silent-7,sensor_reading,,hall,,,,1800,{D}T00:00:00Z,\n")
     make(lake)
     assert D + 2 * DAY in lake.snapshot("gold/location_hourly").rows_by_date
     lake.commit_transaction(lake.writable("bronze/readings"), CLOSED_BEFORE, closed_number(D + DAY))
@@ -264,10 +269,10 @@ def test_closed_dates_lose_its_rows_and_keep_their_sums(settings: Settings, dbt_
     moved = {table: lake.snapshot(table).recorded_level(D) > before[table] for table in tables}
     assert moved == {"gold/sensor_windows": True, "gold/location_hourly": False}
     # One that was declared and never reported has rows of health.
-    again = erase(lake, replace(REQUEST, device_id="silent"))
+    again = erase(lake, replace(REQUEST, device_id="silent-7"))
     assert again.before["gold/sensor_health"].device and again.after["gold/sensor_health"].device == 0
     key = read_key(lake.settings) or b""
     assert again.is_clean and [(one.number, one.device_hash) for one in read_erasures(lake)] == [
-        (1, hash_of(DEVICE, key)), (2, hash_of("silent", key)),
+        (1, hash_of(DEVICE, key)), (2, hash_of("silent-7", key)),
     ]  # fmt: skip
-    assert traces(Path(lake.root), "silent") == [] and is_balanced(lake)
+    assert traces(Path(lake.root), "silent-7") == [] and is_balanced(lake)
