@@ -153,6 +153,7 @@ def kafka_keeps(settings: Settings) -> dict[str, str]:
 def _show(result: Erased, settings: Settings) -> None:
     if result.is_repeated and result.before == result.after:
         out.print(f"{result.device_id} is already erased; {result.verification.files} files hold no trace of it")
+        _show_beside(result)
         return
     rows = [
         (name, count.device, after.device if (after := result.after.get(name)) else None, count.rows, after and after.rows)
@@ -166,12 +167,16 @@ def _show(result: Erased, settings: Settings) -> None:
         f" {len(result.verification.traces)} with traces"
     )
     out.print("Time travel to before now ends, where it would need a file that is gone.")
+    _show_beside(result)
+    if result.closed:
+        out.print(f"Closed dates stay summed up as they were: {result.closed[0]} … {result.closed[-1]}")
+    for topic, until in kafka_keeps(settings).items():
+        out.print(f"Kafka: {topic} holds its messages until {until} at the latest; they are refused if read again")
+
+
+def _show_beside(result: Erased) -> None:
     for one in result.beside[:SHOWN_FILES]:
         told = one.todo or f"taken out in {one.places} place(s)"
         out.print(f"beside the lake: {one.path}: {told}", markup=False)
     if len(result.beside) > SHOWN_FILES:
         out.print(f"beside the lake: {len(result.beside) - SHOWN_FILES} more files")
-    if result.closed:
-        out.print(f"Closed dates stay summed up as they were: {result.closed[0]} … {result.closed[-1]}")
-    for topic, until in kafka_keeps(settings).items():
-        out.print(f"Kafka: {topic} holds its messages until {until} at the latest; they are refused if read again")

@@ -15,13 +15,15 @@ from pathlib import Path
 from iot_platform.erase.contents import Disk, bytes_name
 from iot_platform.erase.trace import Trace
 from iot_platform.settings import Settings
+from iot_platform.simulator.spool import try_alone
 
-LINES_GO = {"truth", "undelivered", "rejects"}  # a message a line: it goes whole
+LINES_GO = {"truth", "undelivered", "rejects"}  # a message a line: it goes whole, unless a run has the file
 WORDS_GO = {"reports", "alerts"}  # written by one program at a time, read by people
 MASKED = {"logs", "marts"}  # written on by processes that run: only as many bytes are put there as were
 # The lake and the published marts are verified on their own; Kafka's data expires; keys and jars hold no readings.
 PASSED = {"lake", "services", "java", "erase", "checkpoints"}
 DATABASES = (".duckdb", ".wal", ".db-wal", ".db-shm", ".db-journal")  # looked into through what they belong to, or elsewhere
+IN_USE = "a run is using it; run it again when that has ended"
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def _clean(settings: Settings, path: Path, trace: Trace) -> Cleaned:
         return Cleaned(shown, todo="the id may be a word or a number there: look yourself")
     try:
         if part in LINES_GO:
-            return Cleaned(shown, _without_lines(path, trace))
+            taken = _without_lines(path, trace)
+            return Cleaned(shown, todo=IN_USE) if taken is None else Cleaned(shown, taken)
         if part in WORDS_GO:
             return Cleaned(shown, _redacted(path, trace))
         if part in MASKED:
@@ -86,22 +89,27 @@ def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
 
 
-def _without_lines(path: Path, trace: Trace) -> int:
-    lines = _lines(path)
-    kept = [line for line in lines if not trace.is_in(line)]
-    _replace(path, "".join(kept))
+def _without_lines(path: Path, trace: Trace) -> int | None:
+    """None: a run has the file, and would go on writing to the one that was taken away."""
+    fd = try_alone(path)
+    if fd is None:
+        return None if path.exists() else 0
+    with os.fdopen(fd, "rb") as file:
+        lines = file.readlines()
+        kept = [line for line in lines if not trace.is_in(line)]
+        _replace(path, b"".join(kept))
     return len(lines) - len(kept)
 
 
 def _redacted(path: Path, trace: Trace) -> int:
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    _replace(path, trace.redacted(text))
+    _replace(path, trace.redacted(text).encode("utf-8", "surrogateescape"))
     return len(trace.places(text))
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, content: bytes) -> None:
     part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8", errors="surrogateescape")
+    part.write_bytes(content)
     part.chmod(path.stat().st_mode & 0o777)
     part.replace(path)
 

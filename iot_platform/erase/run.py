@@ -100,6 +100,7 @@ def erase(lake: Lake, request: Request) -> Erased:
             result.before = result.after = counted
             result.verification = verify(lake, trace)
             if result.verification.is_clean:
+                result.beside = clean_beside(lake.settings, trace)  # what was in use then
                 return result
         for _ in range(ROUNDS):
             erasure = _round(lake, request, trace, erasure, result)

@@ -1,8 +1,8 @@
 """Messages that no broker took, kept on disk until one does: ``$IOT_HOME/undelivered/<run>.jsonl``, one JSON line each.
 
 What belongs here: the files, their lines and their bounds. Sending them again is ``resend``. A file has one user at a time,
-a run that still writes it or a resender (a lock of the system, free again when its holder dies). A line that a crash tore is
-never glued to the next one: it is set aside by whoever reads the file.
+a run that still writes it, a resender or an erasure (a lock of the system, free again when its holder dies). A line that a
+crash tore is never glued to the next one: it is set aside by whoever reads the file.
 """
 
 from __future__ import annotations
@@ -123,13 +123,13 @@ def waiting_files_beside(path: Path) -> Iterator[Path]:
 
 
 def open_alone(path: Path, flags: int) -> int:
-    """Open and lock a spool file; waits for a resender. Raises ``FileNotFoundError`` unless the flags create it."""
+    """Open and lock a file; waits for a resender or an erasure. Raises ``FileNotFoundError`` unless the flags create it."""
     while True:
         fd = os.open(path, flags, 0o644)
         fcntl.flock(fd, fcntl.LOCK_EX)
         if is_still(path, fd):
             return fd
-        os.close(fd)  # a resender replaced or removed it meanwhile
+        os.close(fd)  # it was replaced or removed meanwhile
 
 
 def try_alone(path: Path) -> int | None:

@@ -7,6 +7,7 @@ was injected, then one ``summary`` line with the counts of everything delivered.
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ from iot_platform.local.process import make_folder
 from iot_platform.simulator.messages import Made
 from iot_platform.simulator.plan import Kind, Plan
 from iot_platform.simulator.producer import Delivered
+from iot_platform.simulator.spool import open_alone
 
 Counts = dict[str, dict[str, int]]
 
@@ -179,7 +181,8 @@ class TruthFile:
         try:
             if again:
                 self.drop(block.window)
-            with self.path.open("a", encoding="utf-8") as file:
+            # Alone: who erases a device puts another file in its place.
+            with os.fdopen(open_alone(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", encoding="utf-8") as file:
                 file.write(block.text())
         except OSError as error:
             raise PlatformError(f"{self.path} cannot be written: {error.strerror}", "Free space there") from None

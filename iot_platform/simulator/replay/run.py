@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,7 +24,7 @@ from iot_platform.simulator.replay.files import SourceFile, find_files
 from iot_platform.simulator.replay.mapping import Mapping, load_mapping
 from iot_platform.simulator.replay.rows import Row, open_rows, read_all
 from iot_platform.simulator.resend import resend
-from iot_platform.simulator.spool import Headers, Outgoing
+from iot_platform.simulator.spool import Headers, Outgoing, open_alone
 from iot_platform.topics import load_topics
 
 LONGEST_WAIT_SECONDS = 0.5
@@ -202,7 +203,7 @@ class _Rejects:
         try:
             if self._file is None:
                 make_folder(self._path.parent)
-                self._file = self._path.open("w", encoding="utf-8")
+                self._file = os.fdopen(open_alone(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w", encoding="utf-8")
                 self._result.rejects_file = self._path
             self._file.write(text)
         except OSError as error:
