@@ -197,6 +197,34 @@ def test_an_erased_device_is_known_by_key_by_any_text_and_by_escaped_text() -> N
     assert not is_of_erased(record(b"{", key="gähn\t1".encode()), Tombstones())
 
 
+@pytest.mark.parametrize(
+    ("value", "headers"),
+    [
+        (b'{"sensor_id": "dev-1', []), (b'{"sensor_id": "dev-1"', []), (b"sensor_id=dev-1;value=3", []),
+        (b"<id>dev-1</id>", []), (b"{'id':'dev-1'", []), (b"id:dev-1,", []), (b'"{\\"sensor_id\\":\\"dev-1\\"', []),
+        (b'["gateway dev-1 is away"', []), (b"\xff dev-1. \xff", []), (b'{"a": "x, "id": "dev-1"}', []),
+        (b'{"dev-1": {', []),
+        (b"{", [("from", b"dev-1")]), (b"{", [("path", b"via dev-1")]), (b"{", [("dev-1", None)]), (b"dev-1", []),
+    ],
+)  # fmt: skip
+def test_an_erased_device_is_known_wherever_a_torn_message_names_it(value: bytes, headers: list[tuple[str, bytes]]) -> None:
+    stones = Tombstones((hash_of("dev-1", b"k"),), b"k")
+    assert is_of_erased(record(value)._replace(headers=headers), stones)
+
+
+def test_a_torn_message_that_only_resembles_an_erased_device_is_kept() -> None:
+    names = ("dev-1", "value", "413", "sensor_reading", "a b")
+    stones = Tombstones(tuple(hash_of(name, b"k") for name in names), b"k")
+    kept = [b'{"sensor_id": "dev-10', b'{"sensor_id": "hall/dev-1"', b'{"value": 413', b"room 413", b"my-dev-1", b"dev-1-b"]
+    headers = [("contract", b"sensor_reading"), ("n", b"4")]
+    assert [value for value in kept if is_of_erased(record(value)._replace(headers=headers), stones)] == []
+    named = [b'["413"', b'["a b', b'["value"', b'{"id": "a b"']
+    assert [value for value in named if not is_of_erased(record(value), stones)] == []
+    # However large, it costs a bounded time, and what stands in front is found.
+    many = b'["dev-1", ' + b",".join(b"d%d" % n for n in range(100_000))
+    assert is_of_erased(record(many), stones) and not is_of_erased(record(many[9:] * 2), stones)
+
+
 DEVICES = ("d1", "d2", "d3")
 ONE = st.one_of(
     st.builds(sent, st.integers(0, 6), st.sampled_from(DEVICES)), st.builds(broken, st.sampled_from(DEVICES))
