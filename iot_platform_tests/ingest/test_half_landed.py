@@ -5,9 +5,10 @@ Each message ends in exactly one of the two tables, for the reason that was true
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from iot_platform.contracts.parse import KafkaRecord, ParseRules, parse_record
 from iot_platform.contracts.refusal import Refusal
 from iot_platform.contracts.wire import CONTRACTS
 from iot_platform.erase.bronze import erase_readings
+from iot_platform.erase.trace import Trace
 from iot_platform.ingest import batch as batches
 from iot_platform.ingest.position import QUARANTINE, READINGS, read_position
 from iot_platform.ingest.turned_away import Marks, Piece, TurnedAway
@@ -183,8 +185,13 @@ def test_any_set_of_offsets_is_told_as_it_is(offsets: set[int], settled: int) ->
     assert bool(told.pieces) == (settled <= max(offsets))
 
 
-def test_many_refused_messages_take_little_room_in_a_commit() -> None:
-    marks: Any = Marks()
-    for offset in range(7, 1_000_007, 2):
-        marks.add(offset)
-    assert len(marks.as_json("wrong_type")[2]) < 2_000
+def test_many_refused_messages_take_little_room_in_a_commit_and_no_erasure_redacts_them() -> None:
+    marks = Marks()
+    rest = random.Random(3)
+    for offset in range(7, 100_007):
+        if rest.random() < 0.5:
+            marks.add(offset)
+    said = json.dumps({"turned_away": [marks.as_json("wrong_type")]})
+    assert len(said) < 26_000
+    for device in ("d1", "7", "c", "wrong_type", "3f"):
+        assert Trace.of(device, ()).redacted(said) == said
