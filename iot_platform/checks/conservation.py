@@ -9,10 +9,10 @@ from typing import Any
 
 import dagster as dg
 
-from iot_platform.checks.inspection import BRONZE, QUARANTINE, REJECTED, SILVER, Inspection, answered
+from iot_platform.checks.inspection import BRONZE, REJECTED, SILVER, Inspection, answered
 from iot_platform.checks.outcome import Outcome, shown
 from iot_platform.contracts.duckdb import select_files
-from iot_platform.lake.ledger import offset_ledger, taken
+from iot_platform.lake.ledger import Books, offset_ledger, taken
 
 MOST_SHOWN = 1000
 
@@ -100,9 +100,10 @@ def conserves(inspection: Inspection, day: date) -> Outcome:
 
 
 def offsets_conserve(inspection: Inspection) -> Outcome:
-    """consumed = bronze + quarantined - redriven + erased + expired, in Kafka records, over all that was ever consumed. The
-    offsets that are nowhere, or more than once, are shown."""
-    ledger = offset_ledger(inspection.lake)
+    """consumed = bronze + quarantined - redriven + erased + expired + landing, in Kafka records, over all that was ever
+    consumed. The offsets that are nowhere, or more than once, are shown."""
+    books = Books.of(inspection.lake)
+    ledger = offset_ledger(inspection.lake, books)
     missing = ledger.difference
     lost = f"{missing} consumed Kafka record(s) are neither in Bronze nor in quarantine"
     extra = f"{-missing} Kafka record(s) more are in Bronze and quarantine than were consumed"
@@ -116,22 +117,22 @@ def offsets_conserve(inspection: Inspection) -> Outcome:
             "redriven": ledger.redriven,
             "erased": ledger.erased,
             "expired": ledger.expired,
+            "landing": ledger.landing,
             "without_record": ledger.without_record,
             "difference": missing,
-            **shown([] if ledger.is_balanced else _misplaced(inspection)),
+            **shown([] if ledger.is_balanced else _misplaced(inspection, books)),
         },
         figure=abs(missing), unit="records", fail_at=1.0,
     )  # fmt: skip
 
 
-def _misplaced(inspection: Inspection) -> list[Mapping[str, Any]]:
+def _misplaced(inspection: Inspection, books: Books) -> list[Mapping[str, Any]]:
     """Offsets that are nowhere, as ranges, and those that count more than once. Where a producer uses transactions, the
     marks that it leaves in a topic are among the former."""
     sources: dict[str, str] = {}
-    for table, name in ((BRONZE, "bronze"), (QUARANTINE, "quarantine")):
-        snapshot = inspection.lake.snapshot(table)
+    for name, snapshot in (("bronze", books.bronze), ("quarantine", books.quarantine)):
         sources[name] = select_files(snapshot.contract, snapshot.files())
-    ranges = [(topic, partition, *offsets) for (topic, partition), offsets in taken(inspection.lake).items()]
+    ranges = [(topic, partition, *offsets) for (topic, partition), offsets in taken(inspection.lake, books).items()]
     columns = "null::varchar as topic, null::int as kafka_partition, null::bigint as first, null::bigint as until"
     given = " union all ".join(["select ?::varchar, ?::int, ?::bigint, ?::bigint"] * len(ranges))
     known = f"select {columns} where false" + (f" union all {given}" if ranges else "")

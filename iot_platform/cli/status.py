@@ -87,7 +87,7 @@ def ingest_shown(ingest: dict[str, Any]) -> list[str]:
 
 def offsets_shown(offsets: dict[str, Any]) -> str:
     balanced = "balanced" if offsets["balanced"] else "NOT BALANCED"
-    gone = "".join(f" + {offsets[name]:,} {name}" for name in ("erased", "expired") if offsets[name])
+    gone = "".join(f" + {offsets[name]:,} {name}" for name in ("erased", "expired", "landing") if offsets[name])
     without = offsets["without_record"]
     empty = f"; {without:,} offsets held no record (marks of transactions, or given up by --accept-loss)" if without else ""
     return (

@@ -17,7 +17,7 @@ from iot_platform.lake.lake import Lake
 from iot_platform.lake.levels import daily_transforms
 from iot_platform.lake.snapshot import Snapshot
 from iot_platform.lake.storage import S3
-from iot_platform.lake.stream_log import user_metadata
+from iot_platform.lake.stream_log import commits_of, user_metadata
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def date_versions(snapshot: Snapshot, lake: Lake, day: date) -> Iterator[DateVer
     """The versions of the date, newest first, as the log of this snapshot tells them."""
     last = snapshot.version
     oldest = 0
-    for commit in snapshot.delta.history():
+    for commit in commits_of(snapshot.delta):
         metadata = user_metadata(commit)
         version = int(commit["version"])
         oldest = version

@@ -2,6 +2,7 @@
 
 Per date: bronze = silver + rejected + pending (+ erased and expired, once there are such). Per offset: every consumed
 record is in Bronze or in quarantine, exactly once. ``iot status``, the demo and the asset check all read it from here.
+Both are of one moment (``moment``): whoever commits while they are made changes nothing in them.
 """
 
 from __future__ import annotations
@@ -12,17 +13,18 @@ from datetime import date
 from typing import Any
 
 from iot_platform.contracts.duckdb import select_files
+from iot_platform.lake.consumption import Place, consumed, consumed_ranges, offsets_taken
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.levels import Levels
+from iot_platform.lake.moment import LOOKS, at_one_moment, no_moment
 from iot_platform.lake.retention import EXPIRED_MESSAGES, expired
 from iot_platform.lake.snapshot import ERASED_MESSAGES, Snapshot
-from iot_platform.lake.stream_log import stream_commits
+from iot_platform.lake.stream_log import Summarized, last_stream_commit, stream_commits
 
 BRONZE, SILVER, REJECTED, QUARANTINE = (
     "bronze/readings", "silver/readings", "silver/rejected_readings", "bronze/quarantine",
 )  # fmt: skip
 
-Place = tuple[str, int]  # topic and partition
 REDRIVEN = "redriven/messages"
 """The Delta transaction on Bronze that counts the messages ever redriven, in the commit that brings them. So the ledger
 balances between Bronze's commit and quarantine's mark, goes on balancing when one of a message's two rows is deleted later,
@@ -69,7 +71,8 @@ class OffsetLedger:
     """All Kafka records that were consumed. A redriven one stands in quarantine and in Bronze.
 
     ``without_record``: offsets among them that held none: marks and aborted messages of transactions, messages that expired
-    unread and were given up by ``--accept-loss``. Not part of the balance, but never silent.
+    unread and were given up by ``--accept-loss``. Not part of the balance, but never silent. ``landing``: refused messages
+    of a batch that Bronze has and quarantine has not yet, as every batch is between its two commits.
     """
 
     consumed: int
@@ -78,12 +81,14 @@ class OffsetLedger:
     redriven: int = 0
     erased: int = 0
     expired: int = 0
+    landing: int = 0
     without_record: int = 0
 
     @property
     def difference(self) -> int:
         """Records that are nowhere (above 0), or more than were consumed (below 0)."""
-        return self.consumed - (self.bronze_messages + self.quarantined - self.redriven + self.erased + self.expired)
+        gone = self.erased + self.expired
+        return self.consumed - (self.bronze_messages + self.quarantined - self.redriven + gone + self.landing)
 
     @property
     def is_balanced(self) -> bool:
@@ -97,16 +102,17 @@ class OffsetLedger:
             "redriven": self.redriven,
             "erased": self.erased,
             "expired": self.expired,
+            "landing": self.landing,
             "without_record": self.without_record,
             "balanced": self.is_balanced,
         }
 
 
-def date_ledger(lake: Lake, days: Iterable[date] | None = None, levels: Levels | None = None) -> list[DateLedger]:
+def date_ledger(lake: Lake, days: Iterable[date] | None = None) -> list[DateLedger]:
     """The ledger of these dates, or of all that Bronze or Silver know, oldest first."""
-    levels = levels or Levels(lake)
-    # Bronze last: a batch that lands meanwhile is pending then, and not a row that Bronze never had.
-    silver, rejected, bronze = (levels.snapshot(table) for table in (SILVER, REJECTED, BRONZE))
+    # The registries are opened afterwards: a date may be stale by them and wait, but is never wrong by them.
+    silver, rejected, bronze = at_one_moment(lake, SILVER, REJECTED, BRONZE)
+    levels = Levels(lake, {SILVER: silver, REJECTED: rejected, BRONZE: bronze})
     known = set(bronze.rows_by_date) | set(silver.rows_by_date) | set(rejected.rows_by_date)
     # What was erased of a date stands in the books as long as anything is left of the date.
     open_from = levels.closed_before or date.min
@@ -134,10 +140,17 @@ def date_ledger(lake: Lake, days: Iterable[date] | None = None, levels: Levels |
         # in neither is pending (below 0: in both, as after bounds were changed). Once both are up to date it is wrong,
         # and the ledger says so.
         lines = [
-            replace(line, pending=line.difference) if line.event_date in waiting else line
+            replace(line, pending=line.difference if line.event_date in waiting else _in_erasure(levels, line))
             for line in lines
         ]
     return lines
+
+
+def _in_erasure(levels: Levels, line: DateLedger) -> int:
+    """Rows that an erasure took from Bronze and has not counted in Silver yet, where a run made the date again between its
+    two commits: no more than that are missed until the second one."""
+    silver, rejected, bronze = (levels.snapshot(table).erased(line.event_date) for table in (SILVER, REJECTED, BRONZE))
+    return max(0, min(line.difference, bronze - silver - rejected))
 
 
 def _expired(levels: Levels, day: date) -> int:
@@ -159,82 +172,80 @@ def _rejected_by_reason(lake: Lake, rejected: Snapshot, days: list[date]) -> dic
     return found
 
 
-def offset_ledger(lake: Lake) -> OffsetLedger:
-    """The ledger of Kafka records, over everything that was ever consumed."""
-    bronze, quarantine = lake.snapshot(BRONZE), lake.snapshot(QUARANTINE)
+@dataclass(frozen=True)
+class Books:
+    """Both Bronze tables as they stood at one moment, and what the stream's commits had said by then, newest first."""
+
+    bronze: Snapshot
+    quarantine: Snapshot
+    commits: Sequence[Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, lake: Lake) -> Books:
+        """As they stand now. Raises ``LakeError`` where other writers leave no moment to look."""
+        for _ in range(LOOKS):
+            bronze, quarantine = at_one_moment(lake, BRONZE, QUARANTINE)
+            try:
+                return cls(bronze, quarantine, [commit.metadata for commit in stream_commits(bronze.delta)])
+            except Summarized:
+                continue
+        raise no_moment(BRONZE)
+
+
+def offset_ledger(lake: Lake, books: Books | None = None) -> OffsetLedger:
+    """The ledger of Kafka records, over everything that was ever consumed; ``books``: of that moment, else of now."""
+    books = books or Books.of(lake)
+    bronze, quarantine = books.bronze, books.quarantine
     landed, held = _offsets(lake, bronze), _offsets(lake, quarantine)
-    commits = [commit.metadata for commit in stream_commits(bronze.delta)]
-    records = consumed(commits, landed, held)
-    return OffsetLedger(
+    records = consumed(books.commits, landed, held)
+    ledger = OffsetLedger(
         consumed=records,
         bronze_messages=sum(messages for _, messages in landed.values()),
         quarantined=quarantine.rows,
         redriven=bronze.transaction(REDRIVEN) or 0,
         erased=sum(table.transaction(ERASED_MESSAGES) or 0 for table in (bronze, quarantine)),
         expired=sum(table.transaction(EXPIRED_MESSAGES) or 0 for table in (bronze, quarantine)),
-        without_record=offsets_taken(commits, landed, held) - records,
+        without_record=offsets_taken(books.commits, landed, held) - records,
     )
+    if ledger.difference > 0:
+        ledger = replace(ledger, landing=min(ledger.difference, _landing(lake, books)))
+    return ledger
 
 
-def consumed(commits: Sequence[Mapping[str, Any]], *landed: Mapping[Place, tuple[int, int]]) -> int:
-    """Data records that the stream took from Kafka, by what its commits say (newest first) and not by rows.
-
-    Each commit says how many records Kafka held of its offsets. Those that were made before it did say how many were landed,
-    which is too many where a batch was taken again for one of the two tables; offsets, where transactions put control
-    records between the data. Neither counts too few, so the smaller one is right. ``landed``: per place the lowest offset
-    that has rows, for commits that were cleaned away.
-    """
-    total, known = offsets_taken(commits, *landed), consumed_ranges(commits, *landed)
-    told = all(known[place][0] >= first for place, (first, _) in told_ranges(commits).items())
-    if not told or not all("messages" in commit for commit in commits):
-        return total
-    seen = sum(int(commit.get("records", commit["messages"])) for commit in commits)
-    return seen if all("records" in commit for commit in commits) else min(total, seen)
+def _landing(lake: Lake, books: Books) -> int:
+    """How many offsets beyond quarantine's end were taken and are no readings: what it is about to get, at the most."""
+    ends = (last_stream_commit(books.quarantine.delta) or {}).get("ends") or {}
+    beyond: dict[Place, tuple[int, int]] = {}
+    for (topic, partition), (first, until) in consumed_ranges(books.commits).items():
+        end = max(first, int(ends.get(topic, {}).get(str(partition), 0)))
+        if end < until:
+            beyond[topic, partition] = end, until
+    if not beyond:
+        return 0
+    landed = _offsets(lake, books.bronze, {place: end for place, (end, _) in beyond.items()})
+    return sum(until - end - landed.get(place, (0, 0))[1] for place, (end, until) in beyond.items())
 
 
-def offsets_taken(commits: Sequence[Mapping[str, Any]], *landed: Mapping[Place, tuple[int, int]]) -> int:
-    """Offsets that the stream went over, whether or not there was a record: from the first to the last of each place."""
-    return sum(until - first for first, until in consumed_ranges(commits, *landed).values())
-
-
-def told_ranges(commits: Iterable[Mapping[str, Any]]) -> dict[Place, tuple[int, int]]:
-    """Per place the offsets, first … until (not included), that the commits say they took."""
-    ranges: dict[Place, tuple[int, int]] = {}
-    for commit in commits:
-        for topic, partitions in (commit.get("offsets") or {}).items():
-            for partition, (first, until) in partitions.items():
-                place = (topic, int(partition))
-                known = ranges.get(place, (first, until))
-                ranges[place] = (min(known[0], first), max(known[1], until))
-    return ranges
-
-
-def consumed_ranges(
-    commits: Iterable[Mapping[str, Any]], *landed: Mapping[Place, tuple[int, int]]
-) -> dict[Place, tuple[int, int]]:
-    """As ``told_ranges``, and from the lowest offset on that has rows, where older commits were cleaned away."""
-    return {
-        place: (min([first, *(side[place][0] for side in landed if place in side)]), until)
-        for place, (first, until) in told_ranges(commits).items()
-    }
-
-
-def taken(lake: Lake) -> dict[Place, tuple[int, int]]:
+def taken(lake: Lake, books: Books) -> dict[Place, tuple[int, int]]:
     """Per place the offsets that were ever consumed, first … until (not included)."""
-    bronze, quarantine = lake.snapshot(BRONZE), lake.snapshot(QUARANTINE)
-    commits = [commit.metadata for commit in stream_commits(bronze.delta)]
-    return consumed_ranges(commits, _offsets(lake, bronze), _offsets(lake, quarantine))
+    return consumed_ranges(books.commits, _offsets(lake, books.bronze), _offsets(lake, books.quarantine))
 
 
-def _offsets(lake: Lake, snapshot: Snapshot) -> dict[Place, tuple[int, int]]:
-    """Per topic and partition: the lowest offset that landed, and how many messages did."""
+def _offsets(lake: Lake, snapshot: Snapshot, since: Mapping[Place, int] | None = None) -> dict[Place, tuple[int, int]]:
+    """Per topic and partition: the lowest offset that landed, and how many messages did; ``since``: of these places, from
+    these offsets on."""
     if not snapshot.rows:
         return {}
-    source = select_files(snapshot.contract, snapshot.files())
-    sql = f"select topic, kafka_partition, min(kafka_offset), count(distinct kafka_offset) from ({source}) group by all"
-    return {(topic, partition): (lowest, messages) for topic, partition, lowest, messages in _fetch(lake, snapshot, sql)}
+    files = snapshot.files() if since is None else snapshot.files_above("kafka_offset", min(since.values()) - 1)
+    source = select_files(snapshot.contract, files)
+    named = [(topic, partition, offset) for (topic, partition), offset in (since or {}).items()]
+    places = " or ".join(["(topic = ? and kafka_partition = ? and kafka_offset >= ?)"] * len(named)) or "true"
+    columns = "topic, kafka_partition, min(kafka_offset), count(distinct kafka_offset)"
+    sql = f"select {columns} from ({source}) where {places} group by all"
+    found = _fetch(lake, snapshot, sql, [value for place in named for value in place])
+    return {(topic, partition): (lowest, messages) for topic, partition, lowest, messages in found}
 
 
-def _fetch(lake: Lake, snapshot: Snapshot, sql: str) -> list[tuple[Any, ...]]:
+def _fetch(lake: Lake, snapshot: Snapshot, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     with lake.reading(snapshot.contract.name) as connection:
-        return connection.execute(sql).fetchall()
+        return connection.execute(sql, list(values)).fetchall()

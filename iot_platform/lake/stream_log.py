@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from deltalake import DeltaTable
 
 from iot_platform.contracts.wire import CONTRACTS
+from iot_platform.errors import LakeError
 
 PAGE = 50
 SUMMARY = "summarizes"  # how many commits one stands for, itself not counted; those before it need not be read
@@ -23,6 +24,31 @@ class StreamCommit(NamedTuple):
     metadata: dict[str, Any]
 
 
+class Summarized(LakeError):
+    """The stream's older commits were summarized after the table was opened, and may be gone."""
+
+
+def commits_of(delta: DeltaTable, limit: int | None = None) -> list[dict[str, Any]]:
+    """What the newest ``limit`` commits (None: all) say of themselves, newest first and none after the opened version."""
+    return _commits(delta, limit)[1]
+
+
+def _commits(delta: DeltaTable, limit: int | None = None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The commits after the opened version, and those up to it. The library lists both, numbered as if there were none
+    after it; so the opened version's own is looked for. It is the last of the shortest list."""
+    shortest, found = delta.history(1), delta.history(limit)
+    newer = max(len(shortest) - 1, 0)
+    while shortest and newer < len(found) and _identity(found[newer]) != _identity(shortest[-1]):
+        newer += 1  # committed between the two lists
+    own = [commit | {"version": delta.version() - age} for age, commit in enumerate(found[newer:])]
+    return found[:newer], own
+
+
+def _identity(commit: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells a commit from the next; its texts may be redacted between two looks."""
+    return commit.get("timestamp"), commit.get("operation"), commit.get("operationMetrics")
+
+
 def last_stream_commit(delta: DeltaTable) -> dict[str, Any] | None:
     """The user metadata of the newest commit made by the ingest stream, or None where there never was one.
 
@@ -31,7 +57,7 @@ def last_stream_commit(delta: DeltaTable) -> dict[str, Any] | None:
     seen = 0
     limit = PAGE
     while True:
-        commits = delta.history(limit)
+        commits = commits_of(delta, limit)
         for commit in commits[seen:]:
             metadata = user_metadata(commit)
             if "ingest_seq" in metadata:
@@ -52,9 +78,15 @@ def user_metadata(commit: Mapping[str, Any]) -> dict[str, Any]:
 
 def stream_commits(delta: DeltaTable) -> list[StreamCommit]:
     """What there is to know of all that the stream ever committed, newest first: back to the newest summary of what was
-    before it, or to the oldest commit that the log still has."""
+    before it, or to the oldest commit that the log still has.
+
+    Raises ``Summarized`` when a newer summary was made since the table was opened: it has to be opened again.
+    """
     found: list[StreamCommit] = []
-    for commit in delta.history():
+    newer, commits = _commits(delta)
+    if any(SUMMARY in user_metadata(commit) for commit in newer):
+        raise Summarized("the log was summarized meanwhile", "Run it again; nothing was lost.")
+    for commit in commits:
         metadata = user_metadata(commit)
         if "offsets" in metadata:
             found.append(StreamCommit(datetime.fromtimestamp(commit["timestamp"] / 1000, UTC), metadata))

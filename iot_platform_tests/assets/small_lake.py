@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 from deltalake import CommitProperties, write_deltalake
 
 from iot_platform.contracts.arrow import arrow_schema
-from iot_platform.contracts.tables import BRONZE_QUARANTINE, BRONZE_READINGS, TABLES
+from iot_platform.contracts.tables import BRONZE_QUARANTINE, BRONZE_READINGS, TABLES, TableContract
 from iot_platform.lake import Lake
 
 D = date(2026, 3, 10)
@@ -36,6 +37,11 @@ class SmallLake:
 
     def ingest(self, readings: Iterable[Row], refused: Iterable[Row] = ()) -> None:
         """Land one micro-batch. A reading needs ``event_time``; a refused message needs nothing."""
+        for commit in self.commits(readings, refused):
+            commit()
+
+    def commits(self, readings: Iterable[Row], refused: Iterable[Row] = ()) -> list[Callable[[], None]]:
+        """The two commits that land a micro-batch, in their order."""
         self.seq += 1_000_000
         first = self.offset
         rows = [self._reading(row) for row in readings]
@@ -47,13 +53,16 @@ class SmallLake:
             "ends": {TOPIC: {"0": self.offset}},
             "messages": len(rows) + len(bad),
         }
-        for contract, content in ((BRONZE_READINGS, rows), (BRONZE_QUARANTINE, bad)):
+
+        def commit(contract: TableContract, content: list[Row]) -> None:
             write_deltalake(
                 self.lake.snapshot(contract.name).delta,
                 pa.Table.from_pylist(content, schema=arrow_schema(contract)),
                 mode="append",
                 commit_properties=CommitProperties(custom_metadata={"userMetadata": json.dumps(metadata)}),
             )
+
+        return [partial(commit, BRONZE_READINGS, rows), partial(commit, BRONZE_QUARANTINE, bad)]
 
     def _coordinates(self) -> Row:
         self.offset += 1

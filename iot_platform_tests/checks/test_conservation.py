@@ -70,7 +70,7 @@ def test_every_kafka_record_in_bronze_or_quarantine_passes(small: SmallLake, ins
     small.ingest([{"event_time": at(D, hour)} for hour in range(3)], [{}])
     outcome = offsets_conserve(inspect())
     assert outcome.passed and not outcome.description
-    none = dict.fromkeys(("redriven", "erased", "expired", "without_record", "difference"), 0)
+    none = dict.fromkeys(("redriven", "erased", "expired", "landing", "without_record", "difference"), 0)
     counts = {"consumed": 4, "bronze": 3, "quarantined": 1} | none
     assert dict(outcome.metadata) == counts
 

@@ -17,6 +17,7 @@ import polars as pl
 from iot_platform.contracts.tables import TABLES
 from iot_platform.ingest.position import QUARANTINE, READINGS
 from iot_platform.lake import Lake
+from iot_platform.lake.ledger import offset_ledger
 from iot_platform.lake.levels import daily_transforms
 from iot_platform.lake.query import connect
 from iot_platform.settings import Settings
@@ -92,9 +93,15 @@ class Reader(ABC):
 
 @dataclass
 class Watcher(Reader):
-    """Looks at Bronze: a batch that was seen stays as it was."""
+    """Looks at Bronze: a batch that was seen stays as it was, and at every look the books balance."""
 
     _known: dict[str, Seen] = field(default_factory=dict)
+
+    def look(self) -> None:
+        super().look()
+        offsets = offset_ledger(Lake(self.settings))
+        if not offsets.is_balanced:
+            self.wrong.append(f"the offsets do not balance: {offsets}")
 
     def tables(self) -> list[str]:
         return [*BRONZE]
