@@ -1,17 +1,22 @@
-"""What becomes of a date's rows when one version of it takes another's place: counted by key, with examples."""
+"""What becomes of a date's rows when one version of it takes another's place: counted by key, with examples.
+
+Floats that are equal to 1e-9 relative are the same figure: sums are made in no fixed order.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
 from iot_platform.contracts.duckdb import select_files
-from iot_platform.contracts.tables import LINEAGE, TableContract
+from iot_platform.contracts.tables import LINEAGE, Kind, TableContract
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.snapshot import Snapshot
 
 EXAMPLES = 3  # of each kind
+RELATIVE = 1e-9
 # When a row was written, and by which release, makes it no other row.
 NOT_COMPARED = frozenset(column.name for column in LINEAGE)
 
@@ -57,6 +62,13 @@ def compare(lake: Lake, before: Snapshot, after: Snapshot, day: date) -> Compari
             f" full join (select {keys}, hash({compared}) as mark from new) n using ({keys})"
             " where o.mark is distinct from n.mark"
         )
+        # Of those that differ, noise in a float is none: looked at again, in full.
+        if floats := {column.name for column in contract.columns if column.kind is Kind.DOUBLE} & {*_compared(contract)}:
+            same = " and ".join(_is_same(name, is_float=name in floats) for name in _compared(contract))
+            connection.execute(
+                f"delete from pairs where was is not null and is_now is not null and ({keys}) in"
+                f" (select ({keys}) from old o join new n using ({keys}) semi join pairs using ({keys}) where {same})"
+            )
         change = "case when was is null then 'added' when is_now is null then 'removed' else 'changed' end"
         counts = dict(connection.execute(f"select {change}, count(*) from pairs group by 1").fetchall())
         shown = connection.execute(
@@ -84,9 +96,24 @@ def _example(connection: Any, contract: TableContract, change: str, key: list[An
         row = connection.execute(f"select {columns} from {view} where {where}", key).fetchone()
         sides.append(dict(zip(names, row, strict=True)) if row and names else {})
     before, after = sides
-    differing = [name for name in names if before.get(name) != after.get(name)]
+    differing = [name for name in names if not _are_same(before.get(name), after.get(name))]
     return Example(
         change, dict(zip(contract.keys, key, strict=True)),
         {name: before[name] for name in differing if name in before},
         {name: after[name] for name in differing if name in after},
     )  # fmt: skip
+
+
+def _is_same(name: str, *, is_float: bool) -> str:
+    """The condition that a column is the same in ``o`` and ``n``."""
+    equal = f'o."{name}" is not distinct from n."{name}"'
+    if not is_float:
+        return equal
+    near = f'abs(o."{name}" - n."{name}") <= {RELATIVE} * greatest(abs(o."{name}"), abs(n."{name}"))'
+    return f'({equal} or (isfinite(o."{name}") and isfinite(n."{name}") and {near}))'
+
+
+def _are_same(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=RELATIVE) or (math.isnan(one) and math.isnan(other))
+    return one == other

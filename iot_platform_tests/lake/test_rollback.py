@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,9 +13,10 @@ from iot_platform.contracts.arrow import arrow_schema
 from iot_platform.errors import HeldError, InputError, LakeError
 from iot_platform.lake import Lake
 from iot_platform.lake import rollback as rollback_module
+from iot_platform.lake.erasures import write_erasure
 from iot_platform.lake.levels import Levels
 from iot_platform.lake.rollback import Rollback, release, roll_back, versions
-from iot_platform.lake.snapshot import code_number
+from iot_platform.lake.snapshot import code_number, erased_id
 from iot_platform.transforms.catalog import TRANSFORMS
 from iot_platform_tests.lake.conftest import Put, p95_row
 from iot_platform_tests.lake.test_tombstones import erase
@@ -80,6 +82,22 @@ def test_rows_that_only_another_run_wrote_are_no_change(lake: Lake, put: Put) ->
     found = roll_back(lake, TABLE, D1).comparison
     assert (found.rows_after, found.added, found.removed, found.changed, found.examples) == (1, 0, 0, 0, ())
     assert lake.snapshot(TABLE).delta.to_pyarrow_table().column("pipeline_version").to_pylist() == ["t"]
+
+
+def test_the_noise_of_floats_is_no_change_and_what_is_more_than_noise_is_one(lake: Lake, put: Put) -> None:
+    def named(name: str, mean: float | None, **other: object) -> dict[str, object]:
+        return p95_row(D1, name, mean=mean, **other)
+
+    big, nan = 21.30505494505495, float("nan")
+    put(TABLE, D1, [named("noise", big), named("more", big), named("none", None), named("nan", nan), named("inf", nan),
+                    named("both", big), named("exact", big)], level=1)  # fmt: skip
+    put(TABLE, D1, [named("noise", 21.305054945054945), named("more", big * (1 + 1e-8)), named("none", 0.0),
+                    named("nan", nan), named("inf", float("inf")), named("both", 21.305054945054945, p95=4.1),
+                    named("exact", big, events=501)], level=2)  # fmt: skip
+    found = roll_back(lake, TABLE, D1, is_dry_run=True).comparison
+    assert (found.added, found.removed, found.changed) == (0, 0, 5)
+    shown = {example.key["device_type"]: example.before for example in found.examples}
+    assert shown == {"both": {"p95": 4.1}, "exact": {"events": 501}, "inf": {"mean": float("inf")}}
 
 
 def test_examples_are_few_of_each_kind(lake: Lake, put: Put) -> None:
@@ -315,3 +333,18 @@ def test_an_erased_device_does_not_come_back_by_a_rollback(lake: Lake, put: Put)
     release(lake, table, D1)
     roll_back(lake, table, D1, 1)
     assert set(lake.snapshot(table).delta.to_pyarrow_table().column("device_id").to_pylist()) == {"d1", "d3"}
+
+
+def test_a_version_from_before_an_erasure_is_told_where_it_may_sum_up_the_device(lake: Lake, history: list[int]) -> None:
+    first = lake.snapshot(TABLE).delta.history()[0]["timestamp"] / 1000
+    row = erase(lake, "dev-1")  # long ago
+    assert not roll_back(lake, TABLE, D1, is_dry_run=True).is_before_erasure, "no reading of the date went"
+    lake.commit_transaction(lake.writable("bronze/readings"), erased_id(D1), 3)
+    assert not roll_back(lake, TABLE, D1, is_dry_run=True).is_before_erasure, "made after it"
+    write_erasure(lake, replace(row, requested_at=datetime.fromtimestamp(first + 1, UTC)))
+    assert not roll_back(lake, TABLE, D2, is_dry_run=True).is_before_erasure
+    done = roll_back(lake, TABLE, D1, history[0])
+    assert done.is_before_erasure and done.version
+    write_erasure(lake, replace(row, requested_at=datetime.fromtimestamp(first + 0.001, UTC)))
+    assert roll_back(lake, TABLE, D1, history[1]).is_before_erasure
+    assert roll_back(lake, TABLE, D1, done.version, is_dry_run=True).is_before_erasure, "its rows are as old as they were"
