@@ -129,6 +129,7 @@ def as_object(result: Erased, settings: Settings) -> dict[str, Any]:
         },
         "remade": [day.isoformat() for day in days] if days else None,
         "closed_dates": [day.isoformat() for day in result.closed],
+        "held_dates": {name: [day.isoformat() for day in days] for name, days in result.held.items()},
         "files_removed": result.files_removed,
         "log_entries_rewritten": result.log_entries,
         "checkpoints_removed": result.checkpoints,
@@ -153,7 +154,7 @@ def kafka_keeps(settings: Settings) -> dict[str, str]:
 def _show(result: Erased, settings: Settings) -> None:
     if result.is_repeated and result.before == result.after:
         out.print(f"{result.device_id} is already erased; {result.verification.files} files hold no trace of it")
-        _show_beside(result)
+        _show_left(result)
         return
     rows = [
         (name, count.device, after.device if (after := result.after.get(name)) else None, count.rows, after and after.rows)
@@ -167,14 +168,19 @@ def _show(result: Erased, settings: Settings) -> None:
         f" {len(result.verification.traces)} with traces"
     )
     out.print("Time travel to before now ends, where it would need a file that is gone.")
-    _show_beside(result)
+    _show_left(result)
     if result.closed:
         out.print(f"Closed dates stay summed up as they were: {result.closed[0]} … {result.closed[-1]}")
     for topic, until in kafka_keeps(settings).items():
         out.print(f"Kafka: {topic} holds its messages until {until} at the latest; they are refused if read again")
 
 
-def _show_beside(result: Erased) -> None:
+def _show_left(result: Erased) -> None:
+    for name, days in result.held.items():
+        out.print(
+            f"{name}: held by a rollback, so it may still sum the device up: {', '.join(map(str, days))}; made again once"
+            f" released: iot rollback --table {name} --date {days[0]} --release", soft_wrap=True,
+        )  # fmt: skip
     for one in result.beside[:SHOWN_FILES]:
         told = one.todo or f"taken out in {one.places} place(s)"
         out.print(f"beside the lake: {one.path}: {told}", markup=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from iot_platform.cli.console import JsonOption, emit_json, out, parse_day, table
+from iot_platform.cli.console import JsonOption, emit_json, err, out, parse_day, table
 from iot_platform.errors import InputError, ServiceError
 from iot_platform.settings import Settings, load_settings
 
@@ -66,6 +66,9 @@ def rolled_back(settings: Settings, done: Rollback, *, as_json: bool) -> None:
     if done.version is not None:
         with suppress(ServiceError):  # the table says it all; Dagster's record only shows it
             tell(settings, name, day, f"put back to version {done.restored.version}", rollback_metadata(done))
+    if done.is_before_erasure:
+        err.print(f"warning: version {done.restored.version} was made before a device was erased, and may still sum it up",
+                  markup=False, soft_wrap=True)  # fmt: skip
     if as_json:
         emit_json(as_object(done))
         return
@@ -174,5 +177,6 @@ def as_object(done: Rollback) -> dict[str, Any]:
         "restored_version": done.restored.version,
         "version": done.version,
         "held": done.version is not None,
+        "before_erasure": done.is_before_erasure,
         **as_json(done.comparison.as_json()),
     }

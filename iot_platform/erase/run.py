@@ -30,6 +30,7 @@ from iot_platform.erase.unfinished import folder, forget, remember
 from iot_platform.erase.verification import SETTLE_SECONDS, Verification, verify
 from iot_platform.errors import InputError, PlatformError
 from iot_platform.failpoints import reach
+from iot_platform.lake.erased_sums import held_sums
 from iot_platform.lake.erasures import Erasure, read_erasures, write_erasure
 from iot_platform.lake.lake import Lake
 from iot_platform.lake.retention import closed_before
@@ -44,7 +45,8 @@ ByDate = dict[date | None, int]
 @dataclass
 class Erased:
     """What an erasure did. ``counts``: by table the device's rows and all rows, before and after; ``closed``: dates that are
-    never made again, whose sums still hold the device's readings; ``problems``: what could not be done, in words."""
+    never made again, whose sums still hold the device's readings; ``held``: by table the dates whose sums a rollback keeps;
+    ``problems``: what could not be done, in words."""
 
     device_id: str
     number: int = 0
@@ -53,6 +55,7 @@ class Erased:
     after: dict[str, Count] = field(default_factory=dict)
     remade: Remade = field(default_factory=Remade)
     closed: list[date] = field(default_factory=list)
+    held: dict[str, list[date]] = field(default_factory=dict)
     files_removed: int = 0
     log_entries: int = 0
     checkpoints: int = 0
@@ -101,12 +104,14 @@ def erase(lake: Lake, request: Request) -> Erased:
             result.verification = verify(lake, trace)
             if result.verification.is_clean:
                 result.beside = clean_beside(lake.settings, trace)  # what was in use then
+                result.held = open_held_sums(lake)
                 return result
         for _ in range(ROUNDS):
             erasure = _round(lake, request, trace, erasure, result)
             if not result.verification.traces:
                 break
         result.after = count_all(lake, trace)
+        result.held = open_held_sums(lake)
         done = {"counts_after": json.dumps(as_json(result.after)), "finished_at": clock() if result.is_clean else None}
         write_erasure(lake, replace(erasure, **done))
         if result.is_clean:
@@ -201,6 +206,13 @@ def _remove_history(lake: Lake, trace: Trace, result: Erased, now: datetime, say
         result.log_entries += entries
         result.checkpoints += checkpoints
         reach("erase.after_log")
+
+
+def open_held_sums(lake: Lake) -> dict[str, list[date]]:
+    """By table the dates that are made again, without the device, as soon as they are released."""
+    first_open = closed_before(lake) or date.min
+    held = {table: [day for day in days if day >= first_open] for table, days in held_sums(lake).items()}
+    return {table: days for table, days in held.items() if days}
 
 
 def unfinished(lake: Lake) -> list[Erasure]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from iot_platform.contracts.duckdb import select_files
 from iot_platform.errors import ClosedError, InputError, LakeError
 from iot_platform.lake.comparison import Comparison, compare
 from iot_platform.lake.date_versions import DateVersion, date_versions, is_possible, rollback_contract
+from iot_platform.lake.erased_sums import is_before_erasure
 from iot_platform.lake.lake import Lake, writer_properties
 from iot_platform.lake.levels import Levels
 from iot_platform.lake.retention import closed_before
@@ -38,7 +39,7 @@ BATCH_ROWS = 131_072
 @dataclass(frozen=True)
 class Rollback:
     """What a rollback does, or did: of ``day`` the version ``undone`` gives way to ``restored``; ``version`` is the commit
-    that did it (None: not done, a dry run)."""
+    that did it (None: not done, a dry run). ``is_before_erasure``: it may sum up a device that was erased since."""
 
     table: str
     day: date
@@ -46,6 +47,7 @@ class Rollback:
     restored: DateVersion
     comparison: Comparison
     version: int | None = None
+    is_before_erasure: bool = False
 
 
 def roll_back(
@@ -70,11 +72,12 @@ def roll_back(
         raise LakeError(f"{table} {day}: files of version {to or restored.last} are gone, removed by maintenance",
                         _oldest(lake, table, day, known))  # fmt: skip
     earlier = lake.snapshot(table, restored.last)
-    found = Rollback(table, day, undone, restored, compare(lake, seen, earlier, day))
+    found = Rollback(table, day, undone, restored, compare(lake, seen, earlier, day),
+                     is_before_erasure=is_before_erasure(lake, table, day, restored, known))  # fmt: skip
     if is_dry_run:
         return found
     version = _commit(lake, seen, earlier, found, reason)
-    return Rollback(table, day, undone, restored, found.comparison, version)
+    return replace(found, version=version)
 
 
 def versions(lake: Lake, table: str, day: date) -> list[DateVersion]:

@@ -248,7 +248,11 @@ def test_a_run_that_began_before_brings_nothing_back(
     assert result.is_clean and traces(Path(lake.root), DEVICE) == [] and is_settled(lake)
 
 
-def test_closed_dates_lose_its_rows_and_keep_their_sums(settings: Settings, dbt_manifest: Path) -> None:
+def sensors(lake: Lake) -> dict[object, int]:
+    return {row["event_date"]: row["sensors"] for row in SmallLake(lake).rows("gold/location_hourly")}
+
+
+def test_closed_and_held_dates_lose_its_rows_and_keep_their_sums(settings: Settings, dbt_manifest: Path) -> None:
     lake = filled(settings, dbt_manifest)
     small = SmallLake(lake)
     small.seq, small.offset = 9_000_000, 10_000
@@ -257,19 +261,23 @@ def test_closed_dates_lose_its_rows_and_keep_their_sums(settings: Settings, dbt_
     devices.write_text(devices.read_text() + f"silent-7,sensor_reading,,hall,,,,1800,{D}T00:00:00Z,\n")
     make(lake)
     assert D + 2 * DAY in lake.snapshot("gold/location_hourly").rows_by_date
+    lake.force("gold/location_hourly", D + DAY)
+    make(lake)
+    roll_back(lake, "gold/location_hourly", D + DAY)
     lake.commit_transaction(lake.writable("bronze/readings"), CLOSED_BEFORE, closed_number(D + DAY))
     tables = ("gold/sensor_windows", "gold/location_hourly")
     before = {table: lake.snapshot(table).recorded_level(D) for table in tables}
     result = erase(lake, REQUEST)
-    assert result.is_clean and result.closed == [D]
+    assert result.is_clean and result.closed == [D] and result.held == {"gold/location_hourly": [D + DAY]}
     assert traces(Path(lake.root), DEVICE) == [] and is_balanced(lake)
-    sensors = {row["event_date"]: row["sensors"] for row in SmallLake(lake).rows("gold/location_hourly")}
-    assert sensors == {D: 3, D + DAY: 2}, "summed up as it was, made again, and emptied"
+    assert sensors(lake) == {D: 3, D + DAY: 3}, "summed up as it was, held, and emptied"
+    release(lake, "gold/location_hourly", D + DAY)
     # The marts go by levels: that of a table that lost rows moved, that of one that is as it was did not.
     moved = {table: lake.snapshot(table).recorded_level(D) > before[table] for table in tables}
     assert moved == {"gold/sensor_windows": True, "gold/location_hourly": False}
     # One that was declared and never reported has rows of health.
     again = erase(lake, replace(REQUEST, device_id="silent-7"))
+    assert sensors(lake) == {D: 3, D + DAY: 2} and not again.held, "released, and made again without it"
     assert again.before["gold/sensor_health"].device and again.after["gold/sensor_health"].device == 0
     key = read_key(lake.settings) or b""
     assert again.is_clean and [(one.number, one.device_hash) for one in read_erasures(lake)] == [
