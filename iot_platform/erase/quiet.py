@@ -1,4 +1,8 @@
-"""Waits until nobody reads or writes what is about to go: no run of Dagster's is unfinished."""
+"""Waits until no run of Dagster's reads or writes what is about to go: none that may have begun before is unfinished.
+
+One look is enough: a run that begins after the rows were deleted opens versions without them, and reads no file that goes.
+Other readers of an old version are known to nobody; they fail with one line.
+"""
 
 from __future__ import annotations
 
