@@ -46,6 +46,7 @@ def maintain(
     from iot_platform.lake import Lake
     from iot_platform.lake.maintain import maintain as maintain_lake
     from iot_platform.lake.maintain import refuse_failed
+    from iot_platform.lake.retention import closed_before
     from iot_platform.marts.untaken import untaken
 
     if day is not None and (first is not None or last is not None):
@@ -64,22 +65,23 @@ def maintain(
     if as_json:
         emit_json([as_object(result) for result in results])
     else:
-        show(results)
+        would_close = dry_run and any(result.closed_before for result in results)
+        show(results, dry_run=dry_run, closed_before=closed_before(lake) if would_close else None)
     refuse_failed(results)
 
 
 def _chosen(lake: Any, tables: list[str], asked: tuple[date, date] | None) -> Chosen:
     from iot_platform.lake.maintain import Chosen, appended_tables
 
+    dated = [name for name in appended_tables() if lake.contract(name).partition]
     for name in tables:
-        if asked and name not in appended_tables():
-            raise InputError(
-                f"{lake.contract(name).name} is replaced date by date, one file each: there is nothing to merge",
-                f"Dates are merged in: {', '.join(appended_tables())}",
-            )
-        lake.contract(name)
+        contract = lake.contract(name)
+        if asked and (contract.partition is None or name not in dated):
+            replaced = "is replaced date by date, one file each: there is nothing to merge"
+            why = replaced if contract.partition else "has no dates"
+            raise InputError(f"{name} {why}", f"Dates are merged in: {', '.join(dated)}")
     if asked and not tables:
-        tables = [name for name in appended_tables() if lake.contract(name).partition]
+        tables = dated
     return Chosen(frozenset(tables), *(asked or (date.min, date.max)))
 
 
@@ -88,17 +90,21 @@ def as_object(result: MaintenanceResult) -> dict[str, Any]:
     return asdict(result) | {"closed_before": result.closed_before.isoformat() if result.closed_before else None}
 
 
-def show(results: list[MaintenanceResult]) -> None:
-    """What was done, as a table; retention in lines of its own, where there is any."""
+def show(results: list[MaintenanceResult], *, dry_run: bool = False, closed_before: date | None = None) -> None:
+    """What was done, or would be, as a table; retention in lines of its own, where there is any. ``closed_before``: what is
+    closed already when something would be."""
+    deleted = "would be deleted" if dry_run else "deleted"
     for result in results:
         if result.dates_expired:
             out.print(
-                f"{result.table}: {result.dates_expired:,} date(s) with {result.rows_expired:,} rows have had their time"
-                f" ({result.bytes_expired / 1e6:,.1f} MB)",
+                f"{result.table}: {result.dates_expired:,} date(s) with {result.rows_expired:,} rows have had their time:"
+                f" {deleted} ({result.bytes_expired / 1e6:,.1f} MB)",
                 markup=False,
             )
         if result.closed_before:
-            out.print(f"{result.table}: dates before {result.closed_before} are closed", markup=False)
+            is_open = dry_run and (closed_before is None or result.closed_before > closed_before)
+            are = "would be" if is_open else "are"
+            out.print(f"{result.table}: dates before {result.closed_before} {are} closed", markup=False)
         if result.kept:
             out.print(f"{result.table}: stays {result.kept}", markup=False)
     columns = (
@@ -106,10 +112,11 @@ def show(results: list[MaintenanceResult]) -> None:
     )  # fmt: skip
     rows = [
         (
-            result.table, result.dates_compacted, result.files_merged, result.files_written, result.bytes_merged / 1e6,
-            result.bytes_written / 1e6, result.files_removed, result.is_checkpointed,
-            "; ".join(result.skipped) or ("✗" if result.failed else None),
+            # What the merged files come to is known when they are there.
+            result.table, result.dates_compacted, result.files_merged, None if dry_run else result.files_written,
+            result.bytes_merged / 1e6, None if dry_run else result.bytes_written / 1e6, result.files_removed,
+            result.is_checkpointed, "; ".join(result.skipped) or ("✗" if result.failed else None),
         )
         for result in results
     ]  # fmt: skip
-    out.print(table("Tables", columns, rows))
+    out.print(table("What would be done" if dry_run else "Tables", columns, rows))

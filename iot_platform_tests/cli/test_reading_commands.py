@@ -190,6 +190,11 @@ def test_maintain_merges_what_lies_in_many_files_and_says_so(iot: Iot, settings:
     small = SmallLake(Lake(settings))
     for hour in range(5):
         small.ingest([{"event_time": at(DAY, hour)}])
+    asked = iot("maintain", "--dry-run").out
+    assert "What would be done" in asked and len(small.lake.snapshot("bronze/readings").active) == 5
+    (line,) = [line for line in asked.splitlines() if " bronze/readings " in line]
+    _, dates, files, into, _, into_mb, *_ = (cell.strip() for cell in line.strip("│").split("│"))
+    assert (dates, files, into, into_mb) == ("1", "5", "-", "-")  # what they come to is known afterwards
     shown = iot("maintain")
     assert shown.code == 0 and "bronze/readings" in shown.out and "maintenance of the tables" in shown.err
     assert len(small.lake.snapshot("bronze/readings").active) == 1
@@ -203,13 +208,19 @@ def test_maintain_says_what_would_go_before_anything_does(iot: Iot, settings: Se
     kept = {"IOT_KEEP_QUARANTINE_DAYS": "5", "IOT_KEEP_BRONZE_DAYS": "5"}
     shown = iot("maintain", "--dry-run", **kept)
     assert shown.code == 0, shown.err
-    assert "bronze/quarantine: 1 date(s) with 1 rows have had their time" in shown.out
+    assert "bronze/quarantine: 1 date(s) with 1 rows have had their time: would be deleted (" in shown.out
+    assert f"bronze/readings: dates before {DAY} would be closed" in shown.out
     assert "bronze/readings: stays" in shown.out and "is not made from its newest inputs" in shown.out
     assert len(small.rows("bronze/quarantine")) == 1
     rows = {row["table"]: row for row in iot("maintain", "--json", **kept).json}
     assert rows["bronze/quarantine"]["rows_expired"] == 1 and not small.rows("bronze/quarantine")
     assert rows["bronze/readings"]["closed_before"] == DAY.isoformat() and "not made" in rows["bronze/readings"]["kept"]
     assert iot("status", "--json").json["offsets"]["expired"] == 1
+    assert f"bronze/readings: dates before {DAY} are closed" in iot("maintain", "--dry-run", **kept).out
+    for table, why in (("silver/readings", "is replaced date by date"), ("registry/metrics", "has no dates")):
+        wrong = iot("maintain", "--table", table, "--date", DAY.isoformat())
+        assert wrong.code == 2 and f"{table} {why}" in wrong.err
+        assert "Dates are merged in: bronze/readings, bronze/quarantine" in wrong.err and "registry/devices" not in wrong.err
     wrong = iot("maintain", "--date", "2026-03-01", "--from", "2026-03-01")
     assert wrong.code == 2 and "say the same thing twice" in wrong.err
     assert iot("maintain", IOT_KEEP_SILVER_DAYS="3").code == 2
