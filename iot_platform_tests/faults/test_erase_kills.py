@@ -28,7 +28,9 @@ def iot(settings: Settings, *arguments: str, **environment: str) -> subprocess.C
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("place", ["erase.after_bronze_readings", pytest.param("erase.after_vacuum", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "place", ["erase.after_bronze_readings", pytest.param("erase.after_vacuum", marks=pytest.mark.long)]
+)
 @pytest.mark.usefixtures("parsed_home")
 def test_a_killed_erasure_is_ended_by_the_next(settings: Settings, fault_record: FaultRecord, place: str) -> None:
     lake = Lake(settings)
