@@ -56,7 +56,7 @@ def test_a_program_gets_the_same_as_objects(iot: Iot, filled: Lake) -> None:
     del done["examples"]
     assert done == {
         "table": TABLE, "event_date": "2026-02-27", "undone_version": 2, "restored_version": 1, "version": 3, "held": True,
-        "rows_before": 1, "rows_after": 2, "added": 1, "removed": 0, "changed": 1,
+        "before_erasure": False, "rows_before": 1, "rows_after": 2, "added": 1, "removed": 0, "changed": 1,
     }  # fmt: skip
     assert iot("status", "--json").json["held"] == {TABLE: ["2026-02-27"]}
     assert iot(*MEANT, "--list", "--json").json[0]["is_held"]
