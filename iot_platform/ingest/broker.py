@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
 ANSWER_SECONDS = 5.0
+PATIENCE_SECONDS = 30.0  # with a broker that says nothing about a topic's identity
 PAUSE_SECONDS = 0.1
 
 
@@ -65,15 +65,37 @@ def held_offsets(settings: Settings, topics: Iterable[str], seconds: float = ANS
             ) from None
 
 
-def topic_ids(admin: AdminClient, names: Iterable[str], seconds: float = ANSWER_SECONDS) -> dict[str, str]:
-    """Each topic's identity now; one that cannot be asked for (it is gone, the broker is away) is left out."""
+def topic_ids(
+    admin: AdminClient, names: Iterable[str], seconds: float = ANSWER_SECONDS, patience: float = PATIENCE_SECONDS
+) -> dict[str, str]:
+    """Each topic's identity now; one that is gone, or whose broker is away for ``patience``, is left out.
+
+    A broker that is only slow is asked again: no answer in time says nothing about a topic.
+    """
     from confluent_kafka import KafkaException, TopicCollection
 
     found: dict[str, str] = {}
-    for name, answer in admin.describe_topics(TopicCollection(list(names)), request_timeout=seconds).items():
-        with suppress(KafkaException, TimeoutError):
-            found[name] = str(answer.result(seconds).topic_id)
+    unanswered = set(names)
+    deadline = monotonic() + patience
+    while unanswered:
+        for name, answer in admin.describe_topics(TopicCollection(sorted(unanswered)), request_timeout=seconds).items():
+            try:
+                found[name] = str(answer.result(seconds).topic_id)
+            except (KafkaException, TimeoutError) as error:
+                if _is_late(error) and monotonic() < deadline:
+                    continue
+            unanswered.discard(name)
+        if unanswered:
+            sleep(PAUSE_SECONDS)
     return found
+
+
+def _is_late(error: Exception) -> bool:
+    """No answer in time; not an answer that there is no such topic."""
+    from confluent_kafka import KafkaError, KafkaException
+
+    late = {KafkaError._TIMED_OUT, KafkaError.REQUEST_TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}
+    return not isinstance(error, KafkaException) or error.args[0].code() in late
 
 
 def _is_passing(error: Exception) -> bool:

@@ -265,7 +265,8 @@ class Stream:
 
         A topic made again under a running stream would be read on from where the old one ended, without a word.
         """
-        ids = topic_ids(self._admin, self.held.topic_ids) if self._admin else {}
+        # Not by its truth: a client counts what waits in its queue, and is false when that is empty.
+        ids = topic_ids(self._admin, self.held.topic_ids) if self._admin is not None else {}
         if others := [topic for topic, known in self.held.topic_ids.items() if ids.get(topic, known) != known]:
             raise another_topic(others)
 
