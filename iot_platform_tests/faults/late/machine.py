@@ -41,7 +41,7 @@ from iot_platform_tests.faults.late.compare import KEYS, assert_balanced, assert
 from iot_platform_tests.faults.late.fleet import CROWD, MINUTE, SPEAKS, Fleet, Piece, pieces
 from iot_platform_tests.faults.late.landing import LocalStream
 from iot_platform_tests.faults.late.messages import Log, Taken
-from iot_platform_tests.faults.late.oracle import DAY, EPOCH, Device, Rows, World, midnight, newest, registry
+from iot_platform_tests.faults.late.oracle import DAY, EPOCH, Device, Rows, World, midnight, newest, registry, silver
 from iot_platform_tests.faults.places import Place, count, landed
 
 LANDING_PLACES = ("ingest.before_commits", "ingest.after_readings", "ingest.after_quarantine")
@@ -343,6 +343,7 @@ class LateData(RuleBasedStateMachine):
         for table, dates in self.closed.items():
             rows = stored(self.lake, table)
             dates.update({day: rows.get(day, {}) for day in fresh})
+        self.world.kept |= {day: silver(self.world, day) for day in fresh}
 
     @rule(days=st.sampled_from([0, 0, 8]))
     def compact_and_vacuum(self, days: int) -> None:

@@ -51,7 +51,8 @@ class Device:
 class World:
     """Everything that tables may depend on: what was taken, in the order of landing, and what was declared.
 
-    Of an erased device nothing is left but what its messages said of the time: a clock does not go back.
+    Of an erased device nothing is left but what its messages said of the time: a clock does not go back. ``kept``: Silver of
+    the dates that are closed, as it was then.
     """
 
     taken: list[Taken] = field(default_factory=list)
@@ -59,6 +60,7 @@ class World:
     bounds: dict[tuple[str, str], tuple[float | None, float | None]] = field(default_factory=lambda: dict(BOUNDS))
     closed_until: datetime = EPOCH
     erased: set[str] = field(default_factory=set)
+    kept: dict[date, Rows] = field(default_factory=dict)
 
     def of(self, day: date) -> list[Taken]:
         return [one for one in self.taken if one.said.moment.date() == day and one.said.device not in self.erased]
@@ -174,6 +176,14 @@ def silver(world: World, day: date) -> Rows:
                 "is_late": one.key in late,
             }  # fmt: skip
     return made
+
+
+def silver_as_it_stands(world: World, day: date) -> Rows:
+    """The same for a date that is open; a closed one is never made again, whatever is declared later, and what looks back on
+    it sees it as it was. Only erasures reach it."""
+    if day not in world.kept:
+        return silver(world, day)
+    return {key: row for key, row in world.kept[day].items() if row["device_id"] not in world.erased}
 
 
 def score(value: float, past: Sequence[float]) -> Row:
@@ -343,7 +353,7 @@ def recomputed(world: World, days: Iterable[date]) -> dict[str, dict[date, Rows]
     """Every derived table of these dates, by table and date."""
     days = sorted(days)
     needed = {day - DAY * back for day in days for back in range(7)}
-    usable = {day: silver(world, day) for day in needed}
+    usable = {day: silver_as_it_stands(world, day) for day in needed}
     made: dict[str, dict[date, Rows]] = defaultdict(dict)
     for day in days:
         refused = rejected(world, day)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import astuple
+from datetime import date
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -13,6 +14,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from iot_platform.engines.duckdb import DuckDBEngine
 from iot_platform.settings import Settings
 from iot_platform_tests.faults.late.machine import LateData, Played
+from iot_platform_tests.faults.late.oracle import silver
 from iot_platform_tests.faults.record import FaultRecord
 
 ROUNDS = 100
@@ -47,6 +49,17 @@ def test_any_interleaving_ends_in_what_a_recomputation_gives(
     given = request.config.getoption("--fault-seed")
     number = STEPS_OF if given is None else given
     record(fault_record, play(engine, number, 3, 14), number)
+
+
+def test_a_week_is_summed_up_over_closed_dates_as_they_stand(engine: DuckDBEngine) -> None:
+    """Bounds that are declared when a date is closed hold for open dates only, which look back on the date as it is."""
+    machine = type("LateDataScene", (LateData,), {"engine": engine, "played": Played()})()
+    closed = date(2026, 3, 7)
+    machine.begin_with_a_history(shuffle=490, days=4, crowded=7)
+    machine.close_and_expire(kept=2, settles=True)
+    machine.declare_bounds(low=-1.0, high=30.0)
+    assert machine.world.kept[closed].keys() > silver(machine.world, closed).keys(), "nothing here that a new bound refuses"
+    machine.teardown()  # it settles, and holds every table against the recomputation
 
 
 @pytest.mark.long
