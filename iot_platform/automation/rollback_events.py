@@ -1,4 +1,4 @@
-"""What Dagster is told of a rollback, or of a release, that a person did: the date's events say so, and the check of held dates."""
+"""What Dagster is told of a rollback or a release by a person: the date's events say so, and the check of held dates."""
 
 from __future__ import annotations
 
