@@ -189,6 +189,7 @@ def test_an_id_that_no_table_knows_gets_a_tombstone_only_by_force(settings: Sett
     assert lake.snapshot("bronze/readings").version == versions
 
 
+@pytest.mark.long
 def test_killed_at_any_place_it_balances_and_goes_on(
     settings: Settings, dbt_manifest: Path, without: Lake, monkeypatch: pytest.MonkeyPatch, fault_record: FaultRecord
 ) -> None:

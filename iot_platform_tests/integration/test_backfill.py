@@ -33,8 +33,8 @@ from iot_platform_tests.transforms.rows import event
 pytestmark = pytest.mark.integration
 DAILY = [transform.table for transform in daily_transforms()]
 THIRTY = [D + n * DAY for n in range(30)]
-DAYS = THIRTY[:12]
-BROKEN = DAYS[7]
+DAYS = THIRTY[:6]
+BROKEN = DAYS[4]
 EVENTS = "gold/device_type_windows"
 RETRY = """
 mutation ($parent: String!) { reexecutePartitionBackfill(reexecutionParams: {parentRunId: $parent, strategy: FROM_FAILURE}) {
@@ -127,7 +127,7 @@ def content(small: SmallLake, table: str) -> pl.DataFrame:
     return rows.sort([name for name, kind in rows.schema.items() if not isinstance(kind, pl.List)])
 
 
-@pytest.mark.parametrize("days", [DAYS, pytest.param(THIRTY, marks=pytest.mark.long)], ids=["twelve", "thirty"])
+@pytest.mark.parametrize("days", [DAYS, pytest.param(THIRTY, marks=pytest.mark.long)], ids=["six", "thirty"])
 def test_many_dates_are_one_run_with_a_result_for_each_and_a_second_changes_nothing(
     workspace: WorkspaceProcessContext, settings: Settings, small: SmallLake, days: list[date]
 ) -> None:

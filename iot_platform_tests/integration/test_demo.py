@@ -143,6 +143,7 @@ def test_a_second_demo_sends_nothing_makes_nothing_and_leaves_all_as_it_was(home
     assert home.is_quiet(), home.processes()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("first")
 def test_an_erased_device_is_in_no_file_of_the_lake_or_the_marts_and_the_ledger_says_so(home: Home) -> None:
     device, folder = "environment-002", home.settings.home
