@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,13 +24,6 @@ from iot_platform_tests.transforms.rows import DAY, Row, arrow, at, bronze, even
 @pytest.fixture
 def lake(settings: Settings) -> Lake:
     return Lake(settings)
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[DuckDBEngine]:
-    made = DuckDBEngine(settings)
-    yield made
-    made.close()
 
 
 def rows(engine: DuckDBEngine, lake: Lake, name: str) -> list[Row]:

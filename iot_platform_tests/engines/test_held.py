@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
@@ -46,13 +45,6 @@ def small(settings: Settings) -> SmallLake:
     lake = SmallLake(Lake(settings))
     lake.day(D, 4)
     return lake
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[DuckDBEngine]:
-    made = DuckDBEngine(settings)
-    yield made
-    made.close()
 
 
 def heal(small: SmallLake, engine: DuckDBEngine) -> dict[str, set[Any]]:

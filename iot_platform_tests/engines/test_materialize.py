@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -26,13 +25,6 @@ def small(settings: Settings) -> SmallLake:
     lake = SmallLake(Lake(settings))
     lake.day(D, 3)
     return lake
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[DuckDBEngine]:
-    made = DuckDBEngine(settings)
-    yield made
-    made.close()
 
 
 def make(small: SmallLake, engine: DuckDBEngine, day: date = D, *, force: bool = False) -> DateResult:
